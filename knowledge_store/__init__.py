@@ -1,0 +1,1 @@
+"""The symbolic RAM: facts in modules, generations, lookup, and the protocol by which a core asks for them."""
