@@ -94,8 +94,13 @@ def escape_quoted(text: str) -> str:
 
 
 def unescape(text: str) -> str:
-    """Undo `escape` and `escape_quoted`; a reference to no character stays as written."""
-    return _REFERENCE.sub(lambda match: chr(int(match[1])) if int(match[1]) < 0x110000 else match[0], text)
+    """Undo `escape` and `escape_quoted`; a reference to no character, or to half of one, stays as written."""
+    return _REFERENCE.sub(_dereference, text)
+
+
+def _dereference(match: re.Match[str]) -> str:
+    code = int(match[1])
+    return match[0] if code > 0x10FFFF or 0xD800 <= code <= 0xDFFF else chr(code)
 
 
 # --- Queries: what stands between <lookup> and </lookup>. ----------------------------------------------------------
