@@ -1,0 +1,195 @@
+"""Reads the rows of one generation: by subject, by value, by alias, page by page. What a lookup is made of.
+
+A view never changes and is shared by all who pinned the same generation with the same modules on the same day.
+Not here: in which order a lookup tries what (``lookup.py``).
+"""
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Select, bindparam, select
+
+from knowledge_store.database import Database, translate
+from knowledge_store.declaration import Declarations
+from knowledge_store.errors import InvalidFact, UnknownModule
+from knowledge_store.fact import Fact
+from knowledge_store.key import hash64, normalise
+from knowledge_store.module import State
+from knowledge_store.row import COLUMNS, fact_from
+from knowledge_store.schema import alias, fact
+from knowledge_store.vocabulary import Vocabulary
+
+ROW_LIMIT = 10_000
+"""So many rows of one key are read; nobody reads on."""
+PAGE_LIMIT = 1_000
+
+_SHOWN = (fact.c.layer_id, fact.c.relation_id, *(fact.c[name] for name in COLUMNS))
+_HOLDS = (fact.c.from_gen <= bindparam("g"), fact.c.to_gen > bindparam("h"))
+
+
+class Statements:
+    """The SQL of all views of a database, made once."""
+
+    def __init__(self, database: Database) -> None:
+        def by(*names: str) -> str:
+            keys = [fact.c[name] == bindparam(name) for name in names]
+            rows = select(*_SHOWN).where(*keys, *_HOLDS).order_by(fact.c.id)
+            return f"{database.compile(rows, *names, 'g', 'h')} LIMIT {ROW_LIMIT}"
+
+        self.values = by("subject64", "relation_id")
+        self.of_subject = by("subject64")
+        self.subjects = by("value64", "relation_id")
+        self.of_value = by("value64")
+        self.by_number = by("id")
+        named = (
+            select(alias.c.subject64, fact.c.layer_id, fact.c.aliases, fact.c.subject)
+            .join(fact, fact.c.id == alias.c.fact_id)
+            .where(alias.c.alias64 == bindparam("alias64"), *_HOLDS)
+        )
+        self.aliased = database.compile(named, "alias64", "g", "h")
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Some facts, and where to go on: None at the end."""
+
+    facts: tuple[Fact, ...]
+    cursor: str | None
+
+
+class View:
+    """The rows that one generation shows."""
+
+    def __init__(
+        self,
+        database: Database,
+        statements: Statements,
+        vocabulary: Vocabulary,
+        declarations: Declarations,
+        states: Sequence[State],
+        number: int,
+        day: str,
+    ) -> None:
+        self.number = number
+        self.day = day
+        self.declarations = declarations
+        self.states = tuple(states)
+        self._database = database
+        self._sql = statements
+        self._vocabulary = vocabulary
+        self._modules = {state.layer_id: (rank, state.name) for rank, state in enumerate(states)}
+
+    def relation(self, name: str) -> int | None:
+        """Give the number of a relation by its own name, or None where nobody ever used it."""
+        return self._vocabulary.find(name)
+
+    def values(self, subject: str, relation_id: int) -> tuple[Fact, ...]:
+        """Give the facts of a subject and a relation, of the first module that has any."""
+        key = normalise(subject)
+        return self._first(self._run(self._sql.values, hash64(key), relation_id), key)
+
+    def of_subject(self, subject: str) -> tuple[Fact, ...]:
+        """Give all facts of a subject; each relation from the first module that has it."""
+        key = normalise(subject)
+        by_relation: dict[int, list[Any]] = {}
+        for row in self._run(self._sql.of_subject, hash64(key)):
+            by_relation.setdefault(row[1], []).append(row)
+        return tuple(it for rows in by_relation.values() for it in self._first(rows, key))
+
+    def subjects(self, value: str, relation_id: int) -> tuple[Fact, ...]:
+        """Give the facts with a value of a relation, less those that a module of higher precedence overrides."""
+        return self._standing(self._run(self._sql.subjects, hash64(normalise(value)), relation_id), normalise(value))
+
+    def of_value(self, value: str) -> tuple[Fact, ...]:
+        """Give the facts with a value, whatever the relation, less those that are overridden."""
+        return self._standing(self._run(self._sql.of_value, hash64(normalise(value))), normalise(value))
+
+    def aliased(self, name: str) -> tuple[str, ...]:
+        """Give the subjects, as written, that have `name` for an alias."""
+        key = normalise(name)
+        found: dict[int, str] = {}
+        for subject64, layer_id, aliases, subject in self._execute(
+            self._sql.aliased, (hash64(key), self.number, self.number)
+        ):
+            if layer_id in self._modules and key in map(normalise, json.loads(aliases)):
+                found.setdefault(subject64, subject)
+        return tuple(found.values())
+
+    def by_number(self, numbers: Iterable[int]) -> tuple[Fact, ...]:
+        """Give the facts with these row numbers that this view shows, in the order of `numbers`."""
+        return tuple(it for number in numbers for it in self._standing(self._run(self._sql.by_number, number), None))
+
+    def _first(self, rows: list[Any], key: str) -> tuple[Fact, ...]:
+        best: list[Fact] = []
+        best_rank = len(self._modules)
+        for row in rows:
+            place = self._modules.get(row[0])
+            if place is None or place[0] > best_rank:
+                continue
+            it = fact_from(row[2:], place[1])
+            if normalise(it.subject) == key and it.holds_on(self.day):
+                if place[0] < best_rank:
+                    best_rank, best = place[0], []
+                best.append(it)
+        return tuple(best)
+
+    def _standing(self, rows: list[Any], value_key: str | None) -> tuple[Fact, ...]:
+        standing: list[Fact] = []
+        for row in rows:
+            place = self._modules.get(row[0])
+            if place is None:
+                continue
+            it = fact_from(row[2:], place[1])
+            if (
+                it.holds_on(self.day)
+                and (value_key is None or normalise(it.value) == value_key)
+                and (place[0] == 0 or it in self.values(it.subject, row[1]))
+            ):
+                standing.append(it)
+        return tuple(standing)
+
+    def _run(self, sql: str, *keys: int) -> list[Any]:
+        return self._execute(sql, (*keys, self.number, self.number))
+
+    def _execute(self, sql: str, parameters: tuple[int, ...]) -> list[Any]:
+        try:
+            return self._database.reader().execute(sql, parameters).fetchall()
+        except self._database.driver_error as error:
+            raise translate(error) from error
+
+    def page(
+        self,
+        *,
+        subject: str | None,
+        relation: str | None,
+        value: str | None,
+        module: str | None,
+        limit: int,
+        cursor: str | None,
+    ) -> Page:
+        """Give up to `limit` facts in the order of their making, overridden ones included."""
+        if not 1 <= limit <= PAGE_LIMIT:
+            raise InvalidFact(f"a page has 1 to {PAGE_LIMIT:,} facts, not {limit}")
+        layers = [state.layer_id for state in self.states if module in (None, state.name)]
+        if module is not None and not layers:
+            raise UnknownModule(f"generation {self.number} has no module {module!r} here; see: knowledge list")
+        conditions: list[Any] = [fact.c.layer_id.in_(layers), *_HOLDS]
+        if subject is not None:
+            conditions.append(fact.c.subject64 == hash64(normalise(subject)))
+        if value is not None:
+            conditions.append(fact.c.value64 == hash64(normalise(value)))
+        if relation is not None:
+            conditions.append(fact.c.relation_id == (self.relation(relation) or 0))
+        if cursor is not None:
+            if not cursor.isascii() or not cursor.isdecimal():
+                raise InvalidFact(f"not a cursor: {cursor[:40]!r}; give back the one that came with the last page")
+            conditions.append(fact.c.id > int(cursor))
+        rows = self._select(select(fact.c.id, *_SHOWN).where(*conditions).order_by(fact.c.id).limit(limit + 1))
+        facts = tuple(fact_from(row[3:], self._modules[row[1]][1]) for row in rows[:limit])
+        return Page(facts, str(rows[limit - 1][0]) if len(rows) > limit else None)
+
+    def _select(self, statement: Select[Any]) -> list[Any]:
+        with self._database.read() as connection:
+            return [tuple(row) for row in connection.execute(statement, {"g": self.number, "h": self.number})]
