@@ -6,6 +6,7 @@ writes can become one. Ids that the core sampled are only ever decoded for readi
 """
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -16,11 +17,12 @@ import jinja2
 import jinja2.sandbox
 from tokenizers import Tokenizer
 
-from knowledge_store.protocol import Call, CallKind, Piece, Tag, escape_quoted, split_tags
+from knowledge_store.protocol import CallKind, Piece, Tag, escape_quoted, split_tags
 from service.errors import CoreUnusable
 
 _MARK = "\ue000{}\ue001"
 _REPLACEMENT = "\ufffd"
+_BEGUN_TAG = re.compile(r"<[/a-z]{0,8}\Z")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +58,7 @@ class Codec:
             raise CoreUnusable(f"{folder} has no tokenizer.json; name a core's folder with --core")
         try:
             tokenizer = Tokenizer.from_file(str(path))
-        except Exception as error:  # tokenizers raises bare Exception  # noqa: BLE001
+        except Exception as error:  # tokenizers raises bare Exception
             raise CoreUnusable(f"{path} is not a tokenizer: {error}") from error
         settings = _read_json(folder / "tokenizer_config.json")
         template_path = folder / "chat_template.jinja"
@@ -101,9 +103,7 @@ class Codec:
             CoreUnusable: the template refuses such a conversation.
         """
         contents = [escape_quoted(message.content.replace("\ue000", _REPLACEMENT)) for message in messages]
-        marked = [
-            {"role": message.role, "content": _MARK.format(place)} for place, message in enumerate(messages)
-        ]
+        marked = [{"role": message.role, "content": _MARK.format(place)} for place, message in enumerate(messages)]
         try:
             text = self._template.render(messages=marked, add_generation_prompt=True, tools=None)
         except jinja2.TemplateError as error:
@@ -115,11 +115,10 @@ class Codec:
             ids += self.encode_untrusted(contents[int(place)]) + self.encode_trusted(ours)
         return ids
 
-    def reply(self, call: Call) -> list[int]:
-        """Encode what the memory or the ALU injects after `call`: our tags around untrusted text."""
-        assert call.reply is not None, "a call is answered before its reply is encoded"
-        opening, closing = call.kind.reply_tags
-        return self.tag(opening) + self.encode_untrusted(call.reply) + self.tag(closing)
+    def reply(self, kind: CallKind, body: str) -> list[int]:
+        """Encode what the memory or the ALU injects after a call: our tags around untrusted, escaped text."""
+        opening, closing = kind.reply_tags
+        return self.tag(opening) + self.encode_untrusted(body) + self.tag(closing)
 
     def open_call(self, kind: CallKind, body: str) -> list[int]:
         """Encode a call that a detector makes in the core's stead. `body` is escaped as the protocol says."""
@@ -130,6 +129,10 @@ class Codec:
         """Encode one tag."""
         return [self.tag_ids[tag]] if tag in self.tag_ids else self.encode_trusted(tag)
 
+    def tag_of(self, id_: int) -> Tag | None:
+        """The tag that `id_` is, if any."""
+        return self._tags.get(id_)
+
     def decode(self, ids: Sequence[int]) -> str:
         """The text of `ids`, tags and special tokens included."""
         text: str = self._trusted.decode(list(ids), skip_special_tokens=False)
@@ -137,38 +140,48 @@ class Codec:
 
     def pieces(self, ids: Sequence[int]) -> list[Piece]:
         """Cut `ids` at their tags, without the end of the turn."""
-        if not self.has_tags:
-            return split_tags(self.decode([id_ for id_ in ids if id_ not in self.eos_ids]))
-        pieces: list[Piece] = []
-        run: list[int] = []
-        for id_ in ids:
-            if id_ in self._tags or id_ in self.eos_ids:
-                pieces += [self.decode(run)] if run else []
-                pieces += [self._tags[id_]] if id_ in self._tags else []
-                run = []
-            else:
-                run.append(id_)
-        return pieces + ([self.decode(run)] if run else [])
+        stream = PieceStream(self)
+        return stream.feed(ids) + stream.flush()
 
 
-class TextStream:
-    """Decodes ids as they come, never giving half a character."""
+class PieceStream:
+    """Cuts ids at their tags as they come, never giving half a character or half a tag."""
 
     def __init__(self, codec: Codec) -> None:
         self._codec = codec
         self._ids: list[int] = []
         self._given = 0
+        self._held = ""
 
-    def feed(self, ids: Sequence[int]) -> str:
-        """Take the next ids; return the text that became certain."""
-        self._ids += ids
-        text = self._codec.decode(self._ids)
+    def feed(self, ids: Sequence[int]) -> list[Piece]:
+        """Take the next ids; return the pieces that became certain."""
+        pieces: list[Piece] = []
+        for id_ in ids:
+            tag = self._codec.tag_of(id_)
+            if tag is None and id_ not in self._codec.eos_ids:
+                self._ids.append(id_)
+                continue
+            pieces += self.flush()
+            pieces += [] if tag is None else [tag]
+        text = self._codec.decode(self._ids) if self._ids else ""
         if text.endswith(_REPLACEMENT):
-            return ""
-        new, self._given = text[self._given :], len(text)
-        if new.endswith("\n"):
+            return pieces
+        return pieces + self._give(text, hold=not self._codec.has_tags)
+
+    def flush(self) -> list[Piece]:
+        """Return what was held back: no more ids follow that could complete it."""
+        return self._give(self._codec.decode(self._ids) if self._ids else "", hold=False, start_anew=True)
+
+    def _give(self, text: str, *, hold: bool, start_anew: bool = False) -> list[Piece]:
+        new = self._held + text[self._given :]
+        self._given, self._held = len(text), ""
+        if start_anew or new.endswith("\n"):
             self._ids, self._given = [], 0
-        return new
+        if hold and (begun := _BEGUN_TAG.search(new)):
+            new, self._held = new[: begun.start()], new[begun.start() :]
+        if self._codec.has_tags:
+            return [new] if new else []
+        return split_tags(new)
 
 
 def _without_added_tokens(tokenizer: Tokenizer) -> Tokenizer:

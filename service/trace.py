@@ -123,3 +123,5 @@ class Answer:
     timings: Timings
     finish: Finish
     error: str | None = None
+    unavailable: bool = False
+    """The engine went away; the same question may be answered later."""

@@ -73,12 +73,15 @@ class EmbeddedEngine:
             tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         except (OSError, ValueError, RuntimeError, KeyError) as error:
             raise CoreUnusable(f"{folder} holds no model that transformers can load: {error}") from error
-        return cls(model.eval(), tokenizer)
+        model.requires_grad_(requires_grad=False)
+        model.train(mode=False)
+        return cls(model, tokenizer)
 
     async def generate(
         self, prompt_ids: Sequence[int], sampling: Sampling, *, request_id: str
     ) -> AsyncGenerator[Chunk, None]:
-        """Continue `prompt_ids`; see `Engine`."""
+        """Continue `prompt_ids`; see `Engine`. The request's id is of use only to an engine elsewhere."""
+        del request_id
         self._refuse_impossible(prompt_ids)
         loop = asyncio.get_running_loop()
         chunks: asyncio.Queue[Chunk | BaseException] = asyncio.Queue()

@@ -1,0 +1,72 @@
+"""Follows a core's chain of thought: samples, answers its calls, resumes, until the answer.
+
+`Orchestrator` is what lives as long as a core is served; `service.attempt` holds what lives as long as one answer.
+Called by the routes, the command line and the facade.
+"""
+
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+
+from knowledge_store.store import Store
+from service.attempt import Attempt
+from service.codec import Codec, Message
+from service.detector import StepDetector
+from service.engine.base import Engine
+from service.event import Event, Finished
+from service.question import Knowledge, Limits, Question
+from service.trace import Answer
+
+__all__ = ["Knowledge", "Limits", "Message", "Orchestrator", "Question"]
+
+
+class Orchestrator:
+    """Answers questions with one core, one engine and one store."""
+
+    def __init__(
+        self, engine: Engine, codec: Codec, store: Store, *, core: str, detectors: Sequence[StepDetector] = ()
+    ) -> None:
+        self.engine = engine
+        self.codec = codec
+        self.core = core
+        self._store = store
+        self._detectors = tuple(detectors)
+
+    async def answer(self, question: Question) -> Answer:
+        """Answer `question`. What goes wrong underway is told in the answer, with the trace so far.
+
+        Raises:
+            KnowledgeError: the store has no such module or generation.
+            EngineRefused: the question is too long for the core.
+            CoreUnusable: the core's chat template refuses the conversation.
+        """
+        async with aclosing(self._run(question, stream=False)) as events:
+            async for event in events:
+                if isinstance(event, Finished):
+                    return event.answer
+        raise AssertionError("an attempt ends with Finished")
+
+    def stream(self, question: Question) -> AsyncGenerator[Event, None]:
+        """Answer `question` event by event; the last is `Finished`. Raises as `answer`, at the first event.
+
+        Close it to give up: the engine's slot is free at once.
+        """
+        return self._run(question, stream=True)
+
+    async def _run(self, question: Question, *, stream: bool) -> AsyncGenerator[Event, None]:
+        knowledge = question.knowledge
+        prompt_ids = self.codec.prompt(question.messages)
+        pinned = self._store.generation(knowledge.generation, as_of=knowledge.as_of, modules=knowledge.modules)
+        with pinned as generation:
+            attempt = Attempt(
+                question,
+                prompt_ids,
+                generation,
+                engine=self.engine,
+                codec=self.codec,
+                core=self.core,
+                detectors=self._detectors,
+                stream=stream,
+            )
+            async with aclosing(attempt.events()) as events:
+                async for event in events:
+                    yield event
