@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Literal
+from typing import Any, Literal
 
 from knowledge_store.fact import Fact
 
@@ -59,6 +59,27 @@ class Conflict:
     kept_line: int | None = None
     other_line: int | None = None
 
+    @property
+    def text(self) -> str:
+        """One line for people."""
+
+        def shown(fact: Fact, line: int | None) -> str:
+            of = [f"line {line}"] if line else []
+            of += [f"source {fact.source[:80]}"] if fact.source else []
+            return f"{fact.value[:80]!r}" + (f" ({', '.join(of)})" if of else "")
+
+        kept, other = shown(self.kept, self.kept_line), shown(self.other, self.other_line)
+        return f"contradiction: «{self.subject[:80]} | {self.relation[:80]}» is {kept} and {other}"
+
+    def document(self) -> dict[str, Any]:
+        """Give the contradiction as JSON."""
+        return {
+            "subject": self.subject,
+            "relation": self.relation,
+            "kept": {**self.kept.document(), "line": self.kept_line},
+            "other": {**self.other.document(), "line": self.other_line},
+        }
+
 
 @dataclass(frozen=True, slots=True)
 class CommitReport:
@@ -77,3 +98,16 @@ class CommitReport:
     conflicts: tuple[Conflict, ...] = field(default=())
     etag: str = ""
     dry_run: bool = False
+
+    @property
+    def anything(self) -> bool:
+        """Whether anything changed."""
+        return bool(self.added or self.changed or self.deleted)
+
+    def document(self) -> dict[str, Any]:
+        """Give the report as JSON."""
+        conflicts = [conflict.document() for conflict in self.conflicts]
+        return {**{name: getattr(self, name) for name in _REPORTED}, "conflicts": conflicts}
+
+
+_REPORTED = ("module", "generation", "added", "changed", "deleted", "unchanged", "etag", "dry_run")

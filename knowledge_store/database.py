@@ -124,7 +124,9 @@ class Database:
 
 def _sqlite_engine(url: str) -> Engine:
     engine = create_engine(
-        url, poolclass=NullPool, connect_args={"check_same_thread": False, "timeout": LOCK_WAIT_S, "cached_statements": 256}
+        url,
+        poolclass=NullPool,
+        connect_args={"check_same_thread": False, "timeout": LOCK_WAIT_S, "cached_statements": 256},
     )
 
     @event.listens_for(engine, "connect")
@@ -187,5 +189,7 @@ def translate(error: BaseException) -> KnowledgeError:
     if "locked" in low:
         return StoreUnavailable(f"another writer kept the store locked for {LOCK_WAIT_S:.0f} s; try again")
     if "unable to open" in low:
-        return StoreUnavailable(f"the store's file cannot be opened ({text}); does its folder exist, and may you write it?")
+        return StoreUnavailable(
+            f"the store's file cannot be opened ({text}); does its folder exist, and may you write it?"
+        )
     return StoreUnavailable(f"the database failed: {text}")

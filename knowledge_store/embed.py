@@ -58,7 +58,9 @@ class NgramEmbedder:
             rolling = rolling[:-1] * np.uint64(257) + stream[size - 1 :]
             inside = owner[: len(rolling)] == owner[size - 1 :]
             mixed = (rolling * np.uint64(0x9E3779B97F4A7C15))[inside] >> np.uint64(32)
-            place = owner[: len(rolling)][inside] * self.dimension + (mixed % np.uint64(self.dimension)).astype(np.int64)
+            place = owner[: len(rolling)][inside] * self.dimension + (mixed % np.uint64(self.dimension)).astype(
+                np.int64
+            )
             sign = np.where(mixed & np.uint64(1 << 20), np.float32(1), np.float32(-1))
             flat += np.bincount(place, sign, len(flat)).astype(np.float32)
         norms = np.linalg.norm(vectors, axis=1, keepdims=True)

@@ -1,24 +1,24 @@
 """Everything the knowledge store raises on purpose.
 
-    KnowledgeError
-    ├── ProtocolError         what a core wrote is not a call, or stands where no call may stand
-    ├── InvalidFact           a fact, a name or a date breaks the rules of facts
-    ├── ChangeRefused         a change was not made; nothing of it was kept
-    │   ├── InvalidChange     some of its facts are invalid; `problems` names the first hundred
-    │   ├── Contradiction     the module's policy refuses a second value; `conflicts` names both
-    │   ├── PreconditionFailed  the module moved since the ETag that the caller read
-    │   └── StagingLost       what was staged was swept away before it was published
-    ├── UnknownModule         no such module in this generation
-    │   └── ModuleNotMounted  there is one, but it is switched off
-    ├── UnknownGeneration     never made
-    │   └── GenerationGone    made, but dropped by a compaction
-    └── StoreUnavailable      the database or the disk did not do what it should
-        ├── NotAStore         the file is no database, or another program's
-        ├── StoreReadOnly     the store can be read but not written here
-        ├── StoreFull         the disk is full
-        ├── UnsafeLocation    the file system cannot carry a store safely
-        ├── StoreDamaged      what was read is not what was written
-        └── EmbedderMismatch  the store's vectors were made by another embedder
+KnowledgeError
+├── ProtocolError         what a core wrote is not a call, or stands where no call may stand
+├── InvalidFact           a fact, a name or a date breaks the rules of facts
+├── ChangeRefused         a change was not made; nothing of it was kept
+│   ├── InvalidChange     some of its facts are invalid; `problems` names the first hundred
+│   ├── Contradiction     the module's policy refuses a second value; `conflicts` names both
+│   ├── PreconditionFailed  the module moved since the ETag that the caller read
+│   └── StagingLost       what was staged was swept away before it was published
+├── UnknownModule         no such module in this generation
+│   └── ModuleNotMounted  there is one, but it is switched off
+├── UnknownGeneration     never made
+│   └── GenerationGone    made, but dropped by a compaction
+└── StoreUnavailable      the database or the disk did not do what it should
+    ├── NotAStore         the file is no database, or another program's
+    ├── StoreReadOnly     the store can be read but not written here
+    ├── StoreFull         the disk is full
+    ├── UnsafeLocation    the file system cannot carry a store safely
+    ├── StoreDamaged      what was read is not what was written
+    └── EmbedderMismatch  the store's vectors were made by another embedder
 """
 
 from typing import TYPE_CHECKING

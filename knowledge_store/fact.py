@@ -1,8 +1,9 @@
 """A fact, and the rules it obeys. A value: where it is kept and in which generations it holds is ``store.py``."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from hashlib import blake2b
+from typing import Any
 
 from knowledge_store.errors import InvalidFact, StoreDamaged
 from knowledge_store.key import normalise
@@ -56,6 +57,10 @@ class Fact:
                 f"the fact «{self.subject[:80]} | {self.relation[:80]}» of module {self.module!r} is not what was "
                 "stored: its hash differs; restore a backup, or import the module again with --mode replace"
             )
+
+    def document(self) -> dict[str, Any]:
+        """Give the fact as JSON, with its id and module."""
+        return {"fact_id": self.fact_id, **asdict(self), "aliases": list(self.aliases)}
 
     def holds_on(self, day: str) -> bool:
         """Whether the fact holds in the world on `day` (an ISO 8601 date)."""

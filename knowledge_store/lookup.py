@@ -7,7 +7,7 @@ matched by meaning. Not here: the rows (``view.py``), the vectors (``index.py``)
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import assert_never
+from typing import Any, assert_never
 
 from knowledge_store.fact import Fact
 from knowledge_store.key import normalise
@@ -61,6 +61,26 @@ class Ambiguous:
 
 
 Outcome = Found | Missing | Ambiguous
+
+
+def outcome_document(outcome: Outcome) -> dict[str, Any]:
+    """Give `outcome` as JSON, in the one shape that every surface shows."""
+    document: dict[str, Any] = {
+        "outcome": type(outcome).__name__.lower(),
+        "text": outcome.text,
+        "match": None,
+        "score": None,
+        "facts": [],
+        "suggestions": [],
+    }
+    match outcome:
+        case Missing(suggestions):
+            document["suggestions"] = [it.document() for it in suggestions]
+        case Found(facts, match, score) | Ambiguous(facts, match, score):
+            document |= {"match": match.value, "score": score, "facts": [it.document() for it in facts]}
+        case _:
+            assert_never(outcome)
+    return document
 
 
 def look_up(view: View, query: Query) -> Outcome:

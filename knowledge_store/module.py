@@ -3,7 +3,7 @@
 Not here: the facts (``publish.py``, ``view.py``).
 """
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from sqlalchemy import Connection, bindparam, func, insert, select, update
@@ -24,6 +24,10 @@ class ModuleInfo:
     precedence: int
     generation: int
     policy: Policy
+
+    def document(self) -> dict[str, Any]:
+        """Give the module as JSON."""
+        return asdict(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +51,7 @@ class State:
     @property
     def info(self) -> ModuleInfo:
         """The same for people."""
-        return ModuleInfo(
-            self.name, self.facts, self.etag, self.mounted, self.precedence, self.changed_in, self.policy
-        )
+        return ModuleInfo(self.name, self.facts, self.etag, self.mounted, self.precedence, self.changed_in, self.policy)
 
 
 _STATES = (
@@ -152,5 +154,3 @@ def write_event(
             deleted=deleted,
         )
     )
-
-

@@ -272,7 +272,9 @@ def _count(connection: Connection, layer_id: int, target: Target, tally: Tally) 
         or_(old.c.value64 == new.c.value64, old.c.relation_id.not_in(many)),
     )
     staged = connection.scalar(select(func.count()).select_from(new).where(new.c.layer_id == layer_id)) or 0
-    pairs = select(func.count(new.c.id.distinct()), func.count(old.c.id.distinct())).select_from(new.join(old, replaces))
+    pairs = select(func.count(new.c.id.distinct()), func.count(old.c.id.distinct())).select_from(
+        new.join(old, replaces)
+    )
     changed, replaced = connection.execute(pairs).one() if tally.closed else (0, 0)
     tally.changed, tally.added = changed, staged - changed
     tally.deleted = tally.closed - replaced
@@ -309,5 +311,3 @@ def _compare(connection: Connection, layer_id: int, target: Target, tally: Tally
     tally.added = staged - new_matched
     tally.deleted = tally.closed = (held or 0) - old_matched
     tally.moved = staged - present
-
-

@@ -305,9 +305,7 @@ def _publish(
     )
 
 
-def _settle(
-    connection: Connection, number: int, change: Change, state: State | None, tally: Tally
-) -> CommitReport:
+def _settle(connection: Connection, number: int, change: Change, state: State | None, tally: Tally) -> CommitReport:
     if tally.anything:
         assert tally.layer_id is not None, "what changed has a layer"
         state = state or new_state(connection, change.module, tally.layer_id, number)

@@ -44,7 +44,9 @@ class Vocabulary:
         with self._lock:
             self._by_key.update(numbers)
             if spelling is not None:
-                if len(self._by_spelling) >= _SPELLING_LIMIT:  # whoever asks for the most things must not own the memory
+                if (
+                    len(self._by_spelling) >= _SPELLING_LIMIT
+                ):  # whoever asks for the most things must not own the memory
                     self._by_spelling.clear()
                 self._by_spelling[spelling] = numbers[normalise(spelling)]
 
