@@ -34,22 +34,32 @@ _CACHE_KIB = 65_536
 class Cursor(Protocol):
     """What a raw execution gives."""
 
-    def fetchall(self) -> list[Any]: ...
-    def fetchone(self) -> Any: ...
+    def fetchall(self) -> list[Any]:
+        """Give all rows."""
+        ...
+
+    def fetchone(self) -> Any:
+        """Give the next row, or None."""
+        ...
 
 
 class RawConnection(Protocol):
     """What sqlite3 and psycopg connections have in common."""
 
-    def execute(self, sql: str, parameters: Sequence[Any] = ..., /) -> Cursor: ...
-    def close(self) -> None: ...
+    def execute(self, sql: str, parameters: Sequence[Any] = ..., /) -> Cursor:
+        """Run one statement."""
+        ...
+
+    def close(self) -> None:
+        """Close the connection."""
+        ...
 
 
 class Database:
     """An open database."""
 
     def __init__(self, location: str | Path) -> None:
-        self.url = make_url(location if "://" in str(location) else f"sqlite:///{Path(location).absolute()}")
+        self.url = make_url(str(location) if "://" in str(location) else f"sqlite:///{Path(location).absolute()}")
         self.sqlite = self.url.get_backend_name() == "sqlite"
         self.path = Path(self.url.database) if self.sqlite and self.url.database else None
         self.engine = _sqlite_engine(str(self.url)) if self.sqlite else _postgres_engine(self.url)

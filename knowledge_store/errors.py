@@ -35,11 +35,11 @@ class ProtocolError(KnowledgeError):
     """A core's text breaks the protocol between a core and its memory."""
 
 
-class InvalidFact(KnowledgeError, ValueError):  # noqa: N818 - named by what it says, like its siblings
+class InvalidFact(KnowledgeError, ValueError):
     """A fact, a name or a date breaks the rules of facts."""
 
 
-class ChangeRefused(KnowledgeError):  # noqa: N818
+class ChangeRefused(KnowledgeError):
     """A change was not made; nothing of it was kept."""
 
 
@@ -74,7 +74,7 @@ class StagingLost(ChangeRefused):
     """What was staged was swept away before it was published."""
 
 
-class UnknownModule(KnowledgeError, LookupError):  # noqa: N818
+class UnknownModule(KnowledgeError, LookupError):
     """No such module in this generation."""
 
 
@@ -82,7 +82,7 @@ class ModuleNotMounted(UnknownModule):
     """The module exists but is switched off."""
 
 
-class UnknownGeneration(KnowledgeError, LookupError):  # noqa: N818
+class UnknownGeneration(KnowledgeError, LookupError):
     """No such generation was ever made."""
 
 
@@ -90,7 +90,7 @@ class GenerationGone(UnknownGeneration):
     """The generation was dropped by a compaction."""
 
 
-class StoreUnavailable(KnowledgeError):  # noqa: N818
+class StoreUnavailable(KnowledgeError):
     """The database or the disk did not do what it should."""
 
 

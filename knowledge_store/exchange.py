@@ -207,8 +207,9 @@ def write_facts(stream: IO[bytes], form: FileFormat, facts: Iterable[Fact]) -> i
 
 def _write_ndjson(stream: IO[bytes], facts: Iterable[Fact]) -> int:
     count = 0
-    for count, fact in enumerate(facts, 1):
+    for fact in facts:
         stream.write(json.dumps(record_of(fact), ensure_ascii=False).encode() + b"\n")
+        count += 1
     return count
 
 
@@ -218,10 +219,11 @@ def _write_csv(stream: IO[bytes], facts: Iterable[Fact]) -> int:
     writer.writeheader()
     count = 0
     try:
-        for count, fact in enumerate(facts, 1):
+        for fact in facts:
             if any(_ALIAS_SEPARATOR in name for name in fact.aliases):
                 raise InvalidFact(f"an alias of {fact.subject[:80]!r} holds «|», which CSV cannot carry; use NDJSON")
             writer.writerow({**record_of(fact), "aliases": _ALIAS_SEPARATOR.join(fact.aliases)})
+            count += 1
     finally:
         text.detach()
     return count
@@ -236,7 +238,8 @@ def _write_parquet(stream: IO[bytes], facts: Iterable[Fact]) -> int:
     count = 0
     with pq.ParquetWriter(stream, schema) as writer:
         batch: list[dict[str, Any]] = []
-        for count, fact in enumerate(facts, 1):
+        for fact in facts:
+            count += 1
             batch.append(record_of(fact))
             if len(batch) == 8_192:
                 writer.write_table(pa.Table.from_pylist(batch, schema))

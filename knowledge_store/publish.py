@@ -9,7 +9,20 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, delete, exists, func, not_, or_, select, union_all, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    and_,
+    delete,
+    exists,
+    false,
+    func,
+    not_,
+    or_,
+    select,
+    union_all,
+    update,
+)
 
 from knowledge_store.change import PROBLEM_LIMIT, Conflict, Policy
 from knowledge_store.errors import Contradiction
@@ -209,7 +222,7 @@ def _merge(connection: Connection, layer_id: int, target: Target, tally: Tally) 
     rival = and_(overlapping, old.c.value64 != new.c.value64, old.c.relation_id.not_in(many))
     if target.policy is not Policy.NEWEST:
         _report_rivals(connection, old, new, rival, target, tally)
-        rival = and_(False)
+        rival = false()
     superseded = select(old.c.id).select_from(
         new.join(old, and_(overlapping, or_(old.c.value64 == new.c.value64, rival)))
     )

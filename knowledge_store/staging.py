@@ -158,12 +158,13 @@ def _checked(change: Change) -> Iterator[tuple[int, FactChange]]:
         else:
             try:
                 check_fact(item.fact, value_required=not item.delete)
-                if item.fact.module != change.module:
-                    raise InvalidFact(f"the fact is for module {item.fact.module!r}, the change for {change.module!r}")
             except InvalidFact as error:
                 problems.append(Problem(line, str(error)))
             else:
-                if not problems:
+                if item.fact.module != change.module:
+                    wrong = f"the fact is for module {item.fact.module!r}, the change for {change.module!r}"
+                    problems.append(Problem(line, wrong))
+                elif not problems:
                     yield line, item
         if len(problems) == PROBLEM_LIMIT:
             break

@@ -342,7 +342,7 @@ def _begin_generation(connection: Connection, head: int, author: str) -> int:
 
 def _check_etag(name: str, state: State | None, etag: str) -> None:
     now = "none" if state is None else state.etag
-    if etag.strip() != "*" and etag.removeprefix("W/").strip().strip('"') != now.strip('"') or state is None:
+    if (etag.strip() != "*" and etag.removeprefix("W/").strip().strip('"') != now.strip('"')) or state is None:
         raise PreconditionFailed(
             f"module {name!r} is not as you read it: its ETag is {now}, not {etag[:80]}; read it again, then decide"
         )
