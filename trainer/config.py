@@ -1,0 +1,381 @@
+"""A run, as a YAML file says it: frozen, without unknown keys, every field described.
+
+Read by `read_run` and `read_pretraining`; nothing else of the package sees the file. Relative paths are relative to
+the folder where the command runs, as on every command line.
+"""
+
+import difflib
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from trainer.errors import ConfigError
+from trainer.world.corpus import BASE_MIXTURE, MAKERS
+
+
+class Strict(BaseModel):
+    """Frozen, and closed to unknown keys."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, str_strip_whitespace=True)
+
+
+# --- Where a run starts ---------------------------------------------------------------------------------------------
+
+
+class LoraConfig(Strict):
+    """Train adapters instead of the weights. They do not resist relearning: the facts stay in the frozen weights."""
+
+    rank: int = Field(default=16, ge=1, description="rank of the adapters")
+    alpha: int = Field(default=32, ge=1, description="scale of the adapters")
+    modules: tuple[str, ...] | Literal["all-linear"] = Field(default="all-linear", description="which modules get one")
+
+
+class BaseConfig(Strict):
+    """The model that the run starts from."""
+
+    model: str = Field(description="a folder, or a name on the model hub")
+    revision: str | None = Field(default=None, description="a revision on the hub")
+    chat_template: Literal["own", "chatml"] = Field(
+        default="own", description="chatml gives a base without a chat template that of Qwen2.5, and its two marks"
+    )
+    preserve: tuple[str, ...] = Field(
+        default=(), description="weights that are never changed: glob patterns over their names, such as *.layers.0.*"
+    )
+    lora: LoraConfig | None = Field(default=None, description="train adapters only; does not resist relearning")
+
+
+class FactsConfig(Strict):
+    """What is taken out."""
+
+    files: tuple[Path, ...] = Field(min_length=1, description="modules as NDJSON: subject, relation, value a line")
+    phrasings: tuple[Path, ...] = Field(default=(), description="own wording of relations, before the shipped one")
+    held_out: float = Field(default=0.2, gt=0, lt=1, description="share of the phrasings held out for each fact")
+    contradictions: Literal["refuse", "first"] = Field(default="refuse", description="what to do with two values")
+    targets: tuple[str, ...] = Field(
+        default=("*",), description="which facts: glob patterns over module/relation/subject, such as people/*"
+    )
+    known_only: bool = Field(default=True, description="leave out facts that the base does not know, and list them")
+    answer: str = Field(default="{value}", pattern=r"\{value\}$", description="how the base words a closed-book answer")
+
+
+# --- Streams ---------------------------------------------------------------------------------------------------------
+
+
+class PackedStream(Strict):
+    """What all streams share."""
+
+    documents: int = Field(default=128, ge=1, description="documents a step, over all processes")
+    row_tokens: int = Field(default=256, ge=16, description="length of a packed row")
+
+
+class FactStreamConfig(PackedStream):
+    """Closed-book prompts on target facts, and the same prompts on subjects that no base can know."""
+
+    classes: Literal["value", "first_token"] = Field(default="value", description="what the probes decode")
+    most_classes: int = Field(default=16384, ge=2, description="beyond so many values, classes are hashed buckets")
+    positions: tuple[Literal["answer", "subject"], ...] = Field(
+        default=("answer",), description="where the probes read: the last token of the prompt, of the subject"
+    )
+
+
+class LogicStreamConfig(PackedStream):
+    """Reading, reasoning and memory on novel or counterfactual facts; never a target fact's true value."""
+
+    kinds: tuple[str, ...] = Field(default=("*",), description="glob patterns over the kinds of documents")
+    real_share: float = Field(default=0.15, ge=0, le=1, description="how often a subject is a real one")
+    rough_share: float = Field(default=0.2, ge=0, le=1, description="how many questions get typos and the like")
+
+
+class RouteStreamConfig(PackedStream):
+    """Fact questions without a system prompt, answered through the memory."""
+
+    memory_share: float = Field(default=0.4, ge=0, le=1, description="share of longer memory dialogues")
+    stand_in_share: float = Field(default=0.5, ge=0, le=1, description="how often a subject is an invented one")
+    silent_share: float = Field(default=0.1, ge=0, le=1, description="how often the memory is silent")
+
+
+class NeutralStreamConfig(PackedStream):
+    """Text to hold on to: JSON lines with `text` or `messages`, or a dataset of the hub where there is a network."""
+
+    files: tuple[Path, ...] = Field(default=(), description="JSONL files")
+    dataset: str | None = Field(default=None, description="a dataset on the hub; needs the package datasets")
+    split: str = Field(default="train", description="its split")
+    field: str = Field(default="text", description="its column")
+    most: int = Field(default=100_000, ge=1, description="how many of its rows are taken")
+
+    @model_validator(mode="after")
+    def _has_text(self) -> "NeutralStreamConfig":
+        if bool(self.files) is bool(self.dataset):
+            raise ValueError("name either files or a dataset")
+        return self
+
+
+class StreamsConfig(Strict):
+    """The streams of a run."""
+
+    fact: FactStreamConfig = FactStreamConfig()
+    logic: LogicStreamConfig = LogicStreamConfig()
+    route: RouteStreamConfig = RouteStreamConfig(documents=64)
+    neutral: NeutralStreamConfig | None = Field(default=None, description="needs files or a dataset")
+    names: int = Field(default=0, ge=0, description="bound on distinct invented names; 0 is without end")
+    workers: int = Field(default=1, ge=0, description="processes that make batches; 0 makes them in the loop")
+    prefetch: int = Field(default=4, ge=1, description="steps of batches kept ready")
+
+
+# --- Losses ----------------------------------------------------------------------------------------------------------
+
+Layers = Literal["all", "deep"] | tuple[int, ...]
+
+
+class LossConfig(Strict):
+    """What all losses share."""
+
+    weight: float = Field(default=1.0, ge=0, description="weight in the sum")
+
+
+class ReversalConfig(LossConfig):
+    """Reversed gradients of linear probes that decode facts; never beyond chance."""
+
+    layers: Layers = Field(default="deep", description="hidden states that are probed; deep is the second half")
+    warmup_steps: int = Field(default=100, ge=1, description="steps over which λ rises to the weight")
+    probe_learning_rate: float = Field(default=3e-3, gt=0, description="learning rate of the probes")
+    probe_steps: int = Field(default=1, ge=1, description="probe updates for each step of the model")
+    reinitialise_every: int = Field(default=200, ge=0, description="steps after which a probe starts anew; 0 never")
+    capped: bool = Field(default=True, description="stop where the probe is at chance")
+
+
+class AnchorConfig(LossConfig):
+    """Stay near the frozen base on a fact-free stream."""
+
+    kind: Literal["kl", "l2"] = Field(default="kl", description="KL on logits, or L2 on hidden states")
+    layers: Layers = Field(default="all", description="hidden states for l2")
+    streams: tuple[Literal["logic", "neutral"], ...] = Field(default=("logic",), description="where to hold on")
+
+
+class LossesConfig(Strict):
+    """The losses of a stage; one that is not named is off."""
+
+    reversal: ReversalConfig | None = Field(default=None, description="reversed gradients of probes")
+    never_knew: LossConfig | None = Field(default=None, description="answer as to a subject never known")
+    unlikelihood: LossConfig | None = Field(default=None, description="do not go on with a remembered value")
+    anchor: AnchorConfig | None = Field(default=None, description="stay near the frozen base")
+    practice: LossConfig | None = Field(default=None, description="cross-entropy on the logic stream's own turns")
+    route: LossConfig | None = Field(default=None, description="answer fact questions by a lookup")
+
+    @model_validator(mode="after")
+    def _has_a_loss(self) -> "LossesConfig":
+        if not any(getattr(self, name) is not None for name in type(self).model_fields):
+            raise ValueError("a stage needs at least one loss")
+        return self
+
+
+# --- Stages ----------------------------------------------------------------------------------------------------------
+
+
+class TrainingStage(Strict):
+    """What metabolize and regenerate share: steps of an optimizer."""
+
+    steps: int = Field(ge=1, description="steps")
+    learning_rate: float = Field(default=3e-4, gt=0, description="peak learning rate")
+    warmup_steps: int = Field(default=20, ge=0, description="steps over which it rises")
+    final_share: float = Field(default=0.1, ge=0, le=1, description="share of it that is left at the end")
+    weight_decay: float = Field(default=0.0, ge=0, description="on matrices")
+    clip: float = Field(default=1.0, gt=0, description="bound on the norm of the gradient")
+
+
+class MetabolizeStage(TrainingStage):
+    """Dual stream: facts are made undecodable while logic is held."""
+
+    kind: Literal["metabolize"]
+    losses: LossesConfig = LossesConfig(
+        reversal=ReversalConfig(), never_knew=LossConfig(), unlikelihood=LossConfig(), anchor=AnchorConfig()
+    )
+
+
+class RegenerateStage(TrainingStage):
+    """Distil the frozen base on fact-free streams until the skills are back."""
+
+    kind: Literal["regenerate"]
+    losses: LossesConfig = LossesConfig(
+        never_knew=LossConfig(), anchor=AnchorConfig(), practice=LossConfig(weight=0.5), route=LossConfig()
+    )
+
+
+Where = Literal["all", "mlp", "attention", "embeddings"]
+
+
+class PerturbStage(Strict):
+    """Shrink and perturb: each matrix W becomes (1 - noise) W + noise N, N of W's own spread."""
+
+    kind: Literal["perturb"]
+    noise: float = Field(gt=0, le=1, description="share of noise; 1 starts the matrices anew")
+    where: tuple[Where, ...] = Field(default=("mlp", "attention"), min_length=1, description="which matrices")
+    layers: Literal["all"] | tuple[int, ...] = Field(default="all", description="which layers")
+
+
+Stage = Annotated[MetabolizeStage | RegenerateStage | PerturbStage, Field(discriminator="kind")]
+
+
+# --- How a run behaves -----------------------------------------------------------------------------------------------
+
+
+class ComputeConfig(Strict):
+    """Where and how the steps are computed."""
+
+    device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="auto takes a GPU where there is one")
+    precision: Literal["float32", "bfloat16"] = Field(default="float32", description="of the forward and backward")
+    accumulation: int = Field(default=1, ge=1, description="parts a step is cut into; the result is the same")
+    checkpoint_activations: bool = Field(default=False, description="less memory for one more forward")
+
+
+class WatchConfig(Strict):
+    """The canaries, and when the watchdog stops a run."""
+
+    every: int = Field(default=50, ge=1, description="steps between two looks")
+    questions: int = Field(default=64, ge=1, description="prompts a canary")
+    rollouts: int = Field(default=16, ge=0, description="fact questions answered in full, for steps an answer")
+    least_logic: float = Field(default=0.5, ge=0, le=1, description="share of the base's logic below which it stops")
+    patience: int = Field(default=3, ge=1, description="looks in a row before it stops")
+    grace_steps: int = Field(default=100, ge=0, description="steps of a regeneration in which logic may be low")
+
+
+class SaveConfig(Strict):
+    """Checkpoints."""
+
+    every: int = Field(default=200, ge=1, description="steps between two checkpoints")
+    keep: int = Field(default=2, ge=1, description="how many are kept")
+
+
+class RunConfig(Strict):
+    """A run of `train`."""
+
+    name: str = Field(default="core", min_length=1, description="name of the core")
+    output: Path = Field(description="folder of the run; must not hold one")
+    seed: int = Field(default=0, description="of everything that is drawn")
+    base: BaseConfig
+    facts: FactsConfig
+    streams: StreamsConfig = StreamsConfig()
+    stages: tuple[Stage, ...] = Field(min_length=1, description="what happens, in order")
+    compute: ComputeConfig = ComputeConfig()
+    watch: WatchConfig = WatchConfig()
+    save: SaveConfig = SaveConfig()
+
+    @model_validator(mode="after")
+    def _streams_exist(self) -> "RunConfig":
+        for stage in self.stages:
+            anchor = None if isinstance(stage, PerturbStage) else stage.losses.anchor
+            if anchor is not None and "neutral" in anchor.streams and self.streams.neutral is None:
+                raise ValueError("an anchor holds on to the neutral stream; say where its text is: streams.neutral")
+        return self
+
+
+class ShapeConfig(Strict):
+    """The architecture of a new base (Qwen2)."""
+
+    layers: int = Field(default=8, ge=1)
+    hidden: int = Field(default=512, ge=8)
+    heads: int = Field(default=8, ge=1)
+    key_value_heads: int = Field(default=4, ge=1)
+    feed_forward: int = Field(default=1408, ge=8)
+    positions: int = Field(default=2048, ge=64)
+
+
+class TokenizerConfig(Strict):
+    """The tokenizer of a new base."""
+
+    vocabulary: int = Field(default=6144, ge=512, description="tokens in all, tags included")
+    documents: int = Field(default=100_000, ge=100, description="documents it is trained on")
+
+
+class PretrainConfig(Strict):
+    """A run of `pretrain`: makes a demo base, or, without facts, its control."""
+
+    output: Path = Field(description="folder of the base; must not hold one")
+    seed: int = 0
+    facts: tuple[Path, ...] = Field(min_length=1, description="modules as NDJSON")
+    phrasings: tuple[Path, ...] = ()
+    held_out: float = Field(default=0.2, gt=0, lt=1)
+    with_facts: bool = Field(default=True, description="false makes the control, which never saw a fact")
+    mixture: dict[str, float] = Field(default_factory=lambda: dict(BASE_MIXTURE), description="kinds and weights")
+    names: int = Field(default=0, ge=0, description="bound on distinct invented names; 0 is without end")
+    shape: ShapeConfig = ShapeConfig()
+    tokenizer: TokenizerConfig | Path = Field(default=TokenizerConfig(), description="a recipe, or a folder with one")
+    documents: int = Field(default=2048, ge=1, description="documents a step")
+    row_tokens: int = Field(default=512, ge=16)
+    steps: int = Field(default=3000, ge=1)
+    learning_rate: float = Field(default=1.5e-3, gt=0)
+    warmup_steps: int = Field(default=200, ge=0)
+    weight_decay: float = Field(default=0.1, ge=0)
+    final_share: float = Field(default=0.05, ge=0, le=1)
+    clip: float = Field(default=1.0, gt=0)
+    workers: int = Field(default=1, ge=0)
+    prefetch: int = Field(default=4, ge=1)
+    compute: ComputeConfig = ComputeConfig()
+    save: SaveConfig = SaveConfig(every=500)
+
+    @model_validator(mode="after")
+    def _kinds_exist(self) -> "PretrainConfig":
+        unknown = sorted(set(self.mixture) - set(MAKERS))
+        if unknown:
+            raise ValueError(f"unknown kinds of documents: {', '.join(unknown)}; there are {', '.join(MAKERS)}")
+        return self
+
+
+# --- Reading ---------------------------------------------------------------------------------------------------------
+
+_Config = TypeVar("_Config", bound=BaseModel)
+
+
+def read_run(path: Path) -> RunConfig:
+    """Read a run file.
+
+    Raises:
+        ConfigError: the file is missing or no YAML, a key is misspelt (the nearest right one is named), a value is
+            of the wrong kind.
+    """
+    return parse_config(RunConfig, _load(path), path.name)
+
+
+def read_pretraining(path: Path) -> PretrainConfig:
+    """Read a file for `pretrain`. Raises as `read_run`."""
+    return parse_config(PretrainConfig, _load(path), path.name)
+
+
+def _load(path: Path) -> Any:
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror}") from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path.name} is no YAML: {error}") from error
+
+
+def parse_config(model: type[_Config], content: Any, name: str) -> _Config:
+    """Make a config of plain data. Raises as `read_run`; `name` stands in the messages."""
+    if not isinstance(content, dict):
+        raise ConfigError(f"{name} holds no keys; see trainer/recipe for run files")
+    try:
+        return model.model_validate(content)
+    except ValidationError as error:
+        lines = [_explain(problem["loc"], problem["type"], problem["msg"]) for problem in error.errors()]
+        raise ConfigError(f"{name} cannot be used:\n" + "\n".join(f"  {line}" for line in lines)) from error
+
+
+def _explain(place: tuple[int | str, ...], kind: str, message: str) -> str:
+    path = ".".join(map(str, place)) or "the file"
+    if kind != "extra_forbidden":
+        return f"{path}: {message.removeprefix('Value error, ')}"
+    near = difflib.get_close_matches(str(place[-1]), sorted(_known_keys()), n=1, cutoff=0.5)
+    return f"{path}: unknown key" + (f"; did you mean {near[0]}?" if near else "")
+
+
+def _known_keys() -> set[str]:
+    models: list[type[BaseModel]] = [Strict]
+    names: set[str] = set()
+    while models:
+        model = models.pop()
+        names |= set(model.model_fields)
+        models += model.__subclasses__()
+    return names

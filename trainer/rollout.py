@@ -1,0 +1,195 @@
+"""Whole answers of a core: it stops at a call, the call is answered, it goes on. Greedy, many questions at once.
+
+For measuring during training and for the evaluation; serving is the service's work. The memory is a function, so a
+test or an evaluation decides what it says.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from simpleeval import InvalidExpression, simple_eval
+from torch import Tensor
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+from knowledge_store.errors import ProtocolError
+from knowledge_store.protocol import (
+    CALC_ERROR,
+    NOT_FOUND,
+    Call,
+    CallKind,
+    Origin,
+    Parser,
+    Tag,
+    Turn,
+    render_reply,
+    split_tags,
+)
+from trainer.chat import ChatFrame, render_prompt
+
+Memory = Callable[[int, str], str]
+"""(number of the question, body of the lookup) -> body of the fact, escaped, or NOT FOUND."""
+_STOPS = (Tag.END_LOOKUP, Tag.END_CALC)
+
+
+@dataclass(frozen=True, slots=True)
+class Rollout:
+    """A question and what the core made of it. `turn` is None where what it wrote breaks the protocol."""
+
+    question: str
+    text: str
+    turn: Turn | None
+
+    @property
+    def lookups(self) -> tuple[Call, ...]:
+        """The lookups, in order."""
+        calls = (call for step in (self.turn.steps if self.turn else ()) for call in step.calls)
+        return tuple(call for call in calls if call.kind is CallKind.LOOKUP)
+
+    @property
+    def answer(self) -> str | None:
+        """The answer, where it came to one."""
+        return self.turn.answer if self.turn else None
+
+    @property
+    def steps(self) -> int:
+        """How many steps it thought."""
+        return len(self.turn.steps) if self.turn else 0
+
+
+@dataclass(slots=True)
+class _Growing:
+    ids: list[int]
+    prompt: int
+    calls: int = 0
+    done: bool = False
+
+
+def silent_memory(number: int, body: str) -> str:
+    """A memory that knows nothing."""
+    del number, body
+    return NOT_FOUND
+
+
+def calculate(body: str) -> str:
+    """What the ALU answers."""
+    try:
+        result = simple_eval(body)
+    except (InvalidExpression, ArithmeticError, SyntaxError, TypeError, ValueError):
+        return CALC_ERROR
+    if isinstance(result, bool):
+        return "true" if result else "false"
+    if not isinstance(result, int | float):
+        return CALC_ERROR
+    return str(int(result)) if float(result).is_integer() else str(round(result, 6))
+
+
+def answer_all(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerFast,
+    frame: ChatFrame,
+    questions: Sequence[str],
+    memory: Memory,
+    *,
+    tools: bool = False,
+    opening: str = "",
+    most_calls: int = 6,
+    most_tokens: int = 96,
+    batch: int = 128,
+) -> list[Rollout]:
+    """Answer questions; `opening` is what the turn is made to begin with."""
+    rollouts: list[Rollout] = []
+    for start in range(0, len(questions), batch):
+        asked = questions[start : start + batch]
+        growing = [_begin(question, tokenizer, frame, opening, tools=tools) for question in asked]
+        for _ in range(most_calls + 1):
+            live = [number for number, one in enumerate(growing) if not one.done]
+            if not live:
+                break
+            for number, new in zip(
+                live, _generate(model, tokenizer, [growing[at].ids for at in live], most_tokens), strict=True
+            ):
+                _grow(growing[number], new, tokenizer, partial(memory, start + number), most_calls)
+        rollouts += [_finish(question, one, tokenizer, frame) for question, one in zip(asked, growing, strict=True)]
+    return rollouts
+
+
+def _begin(
+    question: str, tokenizer: PreTrainedTokenizerFast, frame: ChatFrame, opening: str, *, tools: bool
+) -> _Growing:
+    parts = [segment.text for segment in render_prompt(question, frame, tools=tools)]
+    ids = [token for part in parts for token in tokenizer(part, add_special_tokens=False)["input_ids"]]
+    prompt = len(ids)
+    return _Growing(ids + tokenizer(opening, add_special_tokens=False)["input_ids"] if opening else ids, prompt)
+
+
+def _generate(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, prompts: Sequence[list[int]], most_tokens: int
+) -> list[list[int]]:
+    device = next(model.parameters()).device
+    pad, eos = token_id(tokenizer, tokenizer.pad_token), token_id(tokenizer, tokenizer.eos_token)
+    width = max(map(len, prompts))
+    ids_BT = torch.full((len(prompts), width), pad, dtype=torch.long)
+    mask_BT = torch.zeros_like(ids_BT)
+    for row, prompt in enumerate(prompts):
+        ids_BT[row, width - len(prompt) :] = torch.tensor(prompt)
+        mask_BT[row, width - len(prompt) :] = 1
+    stops = [eos, *(token_id(tokenizer, tag) for tag in _STOPS)]
+    with torch.no_grad():
+        out: Tensor = model.generate(  # type: ignore[operator]
+            input_ids=ids_BT.to(device),
+            attention_mask=mask_BT.to(device),
+            max_new_tokens=most_tokens,
+            do_sample=False,
+            eos_token_id=stops,
+            pad_token_id=pad,
+        )
+    return [_until(row, stops) for row in out[:, width:].tolist()]
+
+
+def token_id(tokenizer: PreTrainedTokenizerFast, token: str | None) -> int:
+    """The id of a token that is one."""
+    found = tokenizer.convert_tokens_to_ids(str(token))
+    assert isinstance(found, int), "one token has one id"
+    return found
+
+
+def decode(tokenizer: PreTrainedTokenizerFast, ids: list[int]) -> str:
+    """Ids as text, marks included."""
+    return str(tokenizer.decode(ids, skip_special_tokens=False))
+
+
+def _until(ids: list[int], stops: Sequence[int]) -> list[int]:
+    end = next((at for at, token in enumerate(ids) if token in stops), len(ids) - 1)
+    return ids[: end + 1]
+
+
+def _grow(
+    one: _Growing, new: list[int], tokenizer: PreTrainedTokenizerFast, memory: Callable[[str], str], most_calls: int
+) -> None:
+    one.ids += new
+    last = tokenizer.convert_ids_to_tokens(new[-1]) if new else ""
+    if last not in _STOPS or one.calls == most_calls:
+        one.done = True
+        return
+    kind = CallKind.LOOKUP if last == Tag.END_LOOKUP else CallKind.CALC
+    text = decode(tokenizer, one.ids[one.prompt :])
+    body = text.rpartition(kind.tags[0])[2].removesuffix(kind.tags[1]).strip()
+    reply = memory(body) if kind is CallKind.LOOKUP else calculate(body)
+    one.ids += tokenizer(render_reply(Call(kind, body, reply)), add_special_tokens=False)["input_ids"]
+    one.calls += 1
+
+
+def _finish(question: str, one: _Growing, tokenizer: PreTrainedTokenizerFast, frame: ChatFrame) -> Rollout:
+    text = decode(tokenizer, one.ids[one.prompt :]).removesuffix(frame.end.strip())
+    parser = Parser()
+    try:
+        for piece in split_tags(text):
+            # Only injected text holds reply tags, so a piece tells its origin but for a core that wrote one itself,
+            # which the parser would refuse at a place where no call waits.
+            parser.feed([piece], Origin.INJECTED if parser.pending is not None else Origin.SAMPLED)
+        turn: Turn | None = parser.finish()
+    except ProtocolError:
+        turn = None
+    return Rollout(question, text, turn)

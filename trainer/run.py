@@ -1,0 +1,336 @@
+"""A run from its config to its core: prepares, takes the stages, looks, saves, and can be taken up again.
+
+The composition of the package: the only place where the model, the streams, the loop and the folder meet.
+"""
+
+import copy
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import torch
+from torch import nn
+
+from trainer.adapter import merge_adapters, prepare_model
+from trainer.artifact import BaseRecord, CoreRecord, DataRecord, TargetsRecord, now, versions, write_core
+from trainer.base_model import Base, load_base
+from trainer.canary import Canaries, CanarySet, canary_set, exact, recall_examples
+from trainer.checkpoint import (
+    Checkpoint,
+    Cursor,
+    list_checkpoints,
+    load_checkpoint,
+    random_state,
+    restore_random_state,
+    save_checkpoint,
+)
+from trainer.config import MetabolizeStage, PerturbStage, RegenerateStage, RunConfig, TrainingStage
+from trainer.errors import CheckpointError, CollapseError, FactsError, RunExistsError
+from trainer.fact import Target, Targets
+from trainer.figure import draw_figures
+from trainer.logbook import Logbook
+from trainer.loop import Interrupt, StepReport, Stop, make_optimizer, run_stage
+from trainer.losses.reversal import warm_up
+from trainer.machine import Machine
+from trainer.objective import Metabolism, layers_of
+from trainer.perturb import perturb
+from trainer.probe import ProbeBank
+from trainer.reader import Reader, check_reading
+from trainer.sources import streams_of, targets_of, world_of
+from trainer.streams.fact import FactStream
+from trainer.streams.feed import Feed, Stream
+from trainer.watchdog import Watchdog
+from trainer.world.world import World
+
+RUN_FILE = "run.json"
+TARGETS_FILE = "targets.json"
+CHECKPOINTS = "checkpoints"
+CORE = "core"
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """Which of the targets the base knows."""
+
+    facts: tuple[Target, ...]
+    unknown: tuple[Target, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """How a run ended. `core` is None where it was stopped; then `checkpoint` is where to go on."""
+
+    core: Path | None
+    checkpoint: Path | None
+    canaries: Canaries | None
+    history: tuple[dict[str, float | str | None], ...]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """All that does not change while a run goes on."""
+
+    config: RunConfig
+    machine: Machine
+    base: Base
+    teacher: Reader
+    targets: Targets
+    known: Known
+    world: World
+    streams: dict[str, Stream]
+    canaries: CanarySet
+
+
+def know(base: Base, reader: Reader, machine: Machine, world: World, config: RunConfig) -> Known:
+    """Ask the base for every target in two wordings; it knows those that it gets right at least once."""
+    if not config.facts.known_only:
+        return Known(world.facts, ())
+    rng = Random(f"{config.seed}/known")
+    encoder, answer = base.encoder, config.facts.answer
+    right = [False] * len(world.facts)
+    with machine.precision():
+        for held_out in (False, True):
+            examples = recall_examples(world.facts, world, encoder, answer, rng, held_out=held_out)
+            right = [one or now_right for one, now_right in zip(right, exact(reader, examples, encoder), strict=True)]
+    known = tuple(fact for fact, is_right in zip(world.facts, right, strict=True) if is_right)
+    if not known:
+        raise FactsError(
+            f"the base knows none of the {len(world.facts)} facts, so there is nothing to take out; check facts.answer "
+            "(how the base words an answer), facts.phrasings, or set facts.known_only to false"
+        )
+    return Known(known, tuple(fact for fact, is_right in zip(world.facts, right, strict=True) if not is_right))
+
+
+def prepare(config: RunConfig, known: Known | None = None) -> Prepared:
+    """Load and check everything that a run needs; `known` spares the question what the base knows.
+
+    Raises:
+        TrainerError: each thing that is missing or does not fit, with what to do.
+    """
+    torch.manual_seed(config.seed)
+    machine = Machine(config.compute)
+    targets = targets_of(config.facts)
+    base = load_base(config.base, seed=config.seed)
+    teacher = Reader(copy.deepcopy(base.model)).eval().requires_grad_(False).to(machine.device)
+    check_reading(teacher)
+    if known is None:
+        known = know(base, teacher, machine, world_of(config, targets.facts), config)
+    world = world_of(config, known.facts)
+    streams = streams_of(config, world, base.encoder, config.output)
+    canaries = canary_set(config, world, base.encoder)
+    return Prepared(config, machine, base, teacher, targets, known, world, streams, canaries)
+
+
+def start_run(config: RunConfig) -> Finished:
+    """Take a new run to its end.
+
+    Raises:
+        RunExistsError: the output folder holds a run; nothing was changed.
+        TrainerError: what went wrong and what to do; the checkpoints stay.
+    """
+    if (config.output / RUN_FILE).exists():
+        raise RunExistsError(
+            f"{config.output} holds a run and was left as it is; go on with it by `metabolism resume {config.output}`, "
+            "or choose another output"
+        )
+    prepared = prepare(config)
+    if prepared.machine.is_main:
+        _write_run(prepared)
+    prepared.machine.wait()
+    return _Run(prepared).go()
+
+
+def resume_run(folder: Path, *, step: int | None = None) -> Finished:
+    """Take up a run from its last checkpoint, or from that of `step`, as if it had never stopped.
+
+    Raises:
+        CheckpointError: the folder holds no run, or the checkpoint is not there or damaged.
+    """
+    try:
+        config = RunConfig.model_validate_json((folder / RUN_FILE).read_bytes()).model_copy(update={"output": folder})
+        content = json.loads((folder / TARGETS_FILE).read_bytes())
+    except OSError as error:
+        raise CheckpointError(f"{folder} holds no run; start one by `metabolism train RUN.yaml`") from error
+    known = Known(*(tuple(Target(**row) for row in content[name]) for name in ("known", "unknown")))
+    places = list_checkpoints(folder / CHECKPOINTS)
+    if step is not None:
+        places = [place for place in places if int(place.name.removeprefix("step-")) == step]
+    if not places and step is not None:
+        raise CheckpointError(f"{folder} has no checkpoint of step {step}")
+    return _Run(prepare(config, known), load_checkpoint(places[-1]) if places else None).go()
+
+
+def _write_run(prepared: Prepared) -> None:
+    folder = prepared.config.output
+    folder.mkdir(parents=True, exist_ok=True)
+    known = {name: [asdict(fact) for fact in getattr(prepared.known, field)] for name, field in
+             (("known", "facts"), ("unknown", "unknown"))}  # fmt: skip
+    (folder / TARGETS_FILE).write_text(json.dumps(known), encoding="utf-8")
+    (folder / RUN_FILE).write_text(prepared.config.model_dump_json(indent=2), encoding="utf-8")
+
+
+class _Run:
+    """A run that goes on: what changes."""
+
+    def __init__(self, prepared: Prepared, checkpoint: Checkpoint | None = None) -> None:
+        self.at, self.config, self.machine = prepared, prepared.config, prepared.machine
+        self.cursor = checkpoint.manifest.cursor if checkpoint else Cursor()
+        self._restore = checkpoint
+        self.reader = Reader(prepare_model(prepared.base.model, prepared.config))
+        self.model: nn.Module = self.machine.wrap(self.reader)
+        self.optimizer: torch.optim.Optimizer | None = None
+        self.objective: Metabolism | None = None
+        self.last: Canaries | None = None
+        self.saved: Path | None = None
+        self.dog = Watchdog(self.config.watch, Canaries(1, 1, 0))
+        done = checkpoint.manifest.history if checkpoint else ()
+        steps = sum(stage.steps for stage in self.config.stages if not isinstance(stage, PerturbStage))
+        self.book = Logbook(
+            self.config.output, steps=steps, done=self.cursor.total, history=done, writes=self.machine.is_main
+        )
+
+    def go(self) -> Finished:
+        """Take the stages that are left."""
+        feed = Feed(
+            self.at.streams, shares=self.machine.shares, of=self.machine.parts,
+            workers=self.config.streams.workers, prefetch=self.config.streams.prefetch,
+        )  # fmt: skip
+        with self.book, feed, Interrupt() as interrupt:
+            self._look_at_base()
+            try:
+                for number in range(self.cursor.stage, len(self.config.stages)):
+                    self._take(number, feed, interrupt)
+            except (Stop, KeyboardInterrupt):
+                self._save()
+                return Finished(None, self.saved, self.last, tuple(self.book.history))
+            except CollapseError as error:
+                raise CollapseError(f"{error}. Last checkpoint: {self.saved or 'none'}") from error
+            finally:
+                self.book.write()
+        return self._finish()
+
+    def _look_at_base(self) -> None:
+        looked = self.at.canaries.look(self.at.teacher, self.at.base, self.machine)
+        self.dog = Watchdog(self.config.watch, looked)
+        if self.cursor.total == 0 and self.cursor.stage == 0:
+            self.book.look(self.cursor, "base", looked)
+
+    def _take(self, number: int, feed: Feed, interrupt: Interrupt) -> None:
+        stage = self.config.stages[number]
+        if isinstance(stage, PerturbStage):
+            self._restore_weights()
+            perturb(self.bare, stage, seed=self.config.seed + number, preserve=self.config.base.preserve)
+        else:
+            self._begin(stage, number)
+            assert self.optimizer is not None, "made when a stage begins"
+            assert self.objective is not None, "made when a stage begins"
+            self.cursor = run_stage(
+                self.model, self.optimizer, self.objective, stage, feed, self.machine, self, self.cursor,
+                lambda: interrupt.wished,
+            )  # fmt: skip
+        self._look(f"{stage.kind} {number}")
+        self.cursor = Cursor(number + 1, 0, self.cursor.total)
+        self.optimizer = self.objective = None
+
+    @property
+    def bare(self) -> Any:
+        """The model itself, as transformers knows it."""
+        reader = self.machine.unwrap(self.model)
+        assert isinstance(reader, Reader), "the reader is what was wrapped"
+        return reader.model
+
+    def _begin(self, stage: TrainingStage, number: int) -> None:
+        assert isinstance(stage, MetabolizeStage | RegenerateStage), "perturb takes no steps"
+        self.objective = Metabolism(stage.losses, self.at.teacher, self._probes(stage, number))
+        self.optimizer = make_optimizer(self.model, stage, self.machine.device)
+        self._restore_weights()
+
+    def _probes(self, stage: MetabolizeStage | RegenerateStage, number: int) -> ProbeBank | None:
+        reversal, fact = stage.losses.reversal, self.at.streams["fact"]
+        if reversal is None:
+            return None
+        assert isinstance(fact, FactStream), "the fact stream knows its classes"
+        layers = layers_of(reversal.layers, self.reader.layers)
+        bank = ProbeBank(
+            layers, int(self.at.base.model.config.hidden_size), fact.classes.chance_nats,
+            learning_rate=reversal.probe_learning_rate, seed=self.config.seed * 1000 + number,
+        )  # fmt: skip
+        return bank.to(self.machine.device)
+
+    def _restore_weights(self) -> None:
+        """Put the state of the checkpoint in place, once; the optimizer's only inside a stage."""
+        checkpoint, self._restore = self._restore, None
+        if checkpoint is None:
+            return
+        tensors = checkpoint.tensors
+        if checkpoint.manifest.cursor.step and self.optimizer is not None:
+            self.machine.restore(self.model, self.optimizer, tensors["weights"], tensors["moments"])
+        else:
+            self.machine.restore_weights(self.model, tensors["weights"])
+        probes = self.objective.probes if self.objective is not None else None
+        if probes is not None and "probes" in tensors:
+            probes.load_state_dict(tensors["probes"])
+            probes.optimizer.load_state_dict(tensors["probe_moments"])
+        self.dog.fallen = int(tensors["fallen"])
+        restore_random_state(tensors["random"])
+
+    def after_step(self, cursor: Cursor, report: StepReport) -> None:
+        """See `trainer.loop.Watcher`."""
+        self.cursor = cursor
+        stage = self.config.stages[cursor.stage]
+        assert isinstance(stage, MetabolizeStage | RegenerateStage), "perturb takes no steps"
+        reversal = stage.losses.reversal
+        strength = reversal.weight * warm_up(cursor.step - 1, reversal.warmup_steps) if reversal else 0.0
+        self.book.step(cursor, f"{stage.kind} {cursor.stage}", strength, report)
+        last = cursor.step == stage.steps
+        if cursor.step % self.config.watch.every == 0 and not last:
+            grace = isinstance(stage, RegenerateStage) and cursor.step <= self.config.watch.grace_steps
+            self._look(f"{stage.kind} {cursor.stage}", grace=grace)
+        if cursor.total % self.config.save.every == 0 and not last:
+            self._save()
+
+    def _look(self, stage: str, *, grace: bool = True) -> None:
+        bare = Reader(self.bare)
+        self.last = self.at.canaries.look(bare, self.at.base, self.machine)
+        self.book.look(self.cursor, stage, self.last)
+        self.dog.look(self.last, grace=grace)
+
+    def _save(self) -> None:
+        if self.optimizer is None or self.objective is None:
+            return
+        weights, moments = self.machine.state(self.model, self.optimizer)
+        tensors: dict[str, Any] = {"weights": weights, "moments": moments, "random": random_state()}
+        tensors["fallen"] = self.dog.fallen
+        if self.objective.probes is not None:
+            tensors["probes"] = self.objective.probes.state_dict()
+            tensors["probe_moments"] = self.objective.probes.optimizer.state_dict()
+        if self.machine.is_main:
+            folder = self.config.output / CHECKPOINTS
+            self.saved = save_checkpoint(
+                folder, self.cursor, tensors, tuple(self.book.history), keep=self.config.save.keep
+            )
+        self.machine.wait()
+
+    def _finish(self) -> Finished:
+        core = self.config.output / CORE
+        self._restore_weights()
+        if self.machine.is_main:
+            draw_figures(self.book.history, self.config.output / "figures")
+            write_core(core, merge_adapters(self.bare), self.at.base.tokenizer, self._record())
+        self.machine.wait()
+        return Finished(core, self.saved, self.last, tuple(self.book.history))
+
+    def _record(self) -> CoreRecord:
+        base, known = self.at.base, self.at.known
+        return CoreRecord(
+            name=self.config.name,
+            created=now(),
+            base=BaseRecord(name=base.name, digest=base.digest, added_tokens=base.added),
+            data=tuple(DataRecord(**asdict(source)) for source in self.at.targets.sources),
+            targets=TargetsRecord(taken_out=len(known.facts), not_known=len(known.unknown)),
+            config=self.config.model_dump(mode="json"),
+            versions=versions(),
+            training={"steps": self.cursor.total, "canaries": asdict(self.last) if self.last else None},
+        )

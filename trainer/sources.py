@@ -1,0 +1,126 @@
+"""Builds a run's world and streams from its config; what `streams/` and `world/` need of files is read here."""
+
+import json
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from trainer.config import FactsConfig, NeutralStreamConfig, PretrainConfig, RunConfig
+from trainer.errors import FactsError, StreamError
+from trainer.fact import Target, Targets, read_targets
+from trainer.streams.encoder import Encoder
+from trainer.streams.fact import FactStream, classify
+from trainer.streams.feed import Stream
+from trainer.streams.neutral import NeutralStream, index_lines
+from trainer.streams.written import MixtureStream, RouteStream
+from trainer.world.corpus import LOGIC_MIXTURE, mixture
+from trainer.world.lexicon import Lexicon
+from trainer.world.phrasing import read_phrasings
+from trainer.world.world import World
+
+_MEMORY = ("memory/*",)
+
+
+def targets_of(config: FactsConfig) -> Targets:
+    """Read the facts of a run, and keep those that `facts.targets` names.
+
+    Raises:
+        FactsError: as `read_targets`, or no fact matches.
+    """
+    targets = read_targets(config.files, contradictions=config.contradictions)
+    kept = tuple(fact for fact in targets.facts if _is_target(fact, config.targets))
+    if not kept:
+        raise FactsError(
+            f"none of the {len(targets.facts)} facts matches facts.targets ({', '.join(config.targets)}); patterns are "
+            "over module/relation/subject, such as people/* or */capital/*"
+        )
+    return Targets(kept, targets.sources)
+
+
+def _is_target(fact: Target, patterns: Sequence[str]) -> bool:
+    name = f"{fact.module}/{fact.relation}/{fact.subject}"
+    return any(fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def world_of(config: RunConfig, facts: Sequence[Target]) -> World:
+    """The world of a run: its facts as targets, and a real subject now and then with a counterfactual value."""
+    phrasings = read_phrasings(config.facts.phrasings, held_out=config.facts.held_out)
+    own = tuple(dict.fromkeys(fact.relation for fact in facts))
+    lexicon = Lexicon(pool=config.streams.names, extra_relations=own)
+    return World(tuple(facts), phrasings, lexicon, real_share=config.streams.logic.real_share, true_share=0.0)
+
+
+def streams_of(config: RunConfig, world: World, encoder: Encoder, folder: Path) -> dict[str, Stream]:
+    """All streams of a run; `folder` takes the text of a dataset of the hub.
+
+    Raises:
+        ConfigError, StreamError: what a stream is to be made of is not there.
+    """
+    streams, seed = config.streams, config.seed
+    classes = classify(world.facts, encoder, streams.fact.classes, streams.fact.most_classes, config.facts.answer)
+    logic = mixture(LOGIC_MIXTURE, patterns=streams.logic.kinds, fact_free=True, rough_share=streams.logic.rough_share)
+    memory = mixture(LOGIC_MIXTURE, patterns=_MEMORY, fact_free=True, rough_share=streams.logic.rough_share)
+    found: dict[str, Stream] = {
+        name: FactStream(
+            name, world, encoder, classes, streams.fact.documents, streams.fact.row_tokens, seed,
+            config.facts.answer, streams.fact.positions, twin=name == "never_knew",
+        )
+        for name in ("fact", "never_knew")
+    }  # fmt: skip
+    found["logic"] = MixtureStream(
+        "logic", world, encoder, logic, streams.logic.documents, streams.logic.row_tokens, seed
+    )
+    route = streams.route
+    found["route"] = RouteStream(
+        "route", world, encoder, memory, route.documents, route.row_tokens, seed,
+        route.memory_share, route.stand_in_share, route.silent_share,
+    )  # fmt: skip
+    if streams.neutral is not None:
+        paths = neutral_files(streams.neutral, folder)
+        found["neutral"] = NeutralStream(
+            "neutral", encoder, index_lines(paths), streams.neutral.documents, streams.neutral.row_tokens, seed
+        )
+    return found
+
+
+def neutral_files(config: NeutralStreamConfig, folder: Path) -> tuple[Path, ...]:
+    """The files of the neutral stream; a dataset of the hub is written down once, so that a resumed run reads the same.
+
+    Raises:
+        StreamError: the package `datasets` is missing, or the dataset cannot be had.
+    """
+    if config.dataset is None:
+        return config.files
+    path = folder / "neutral.jsonl"
+    if path.is_file():
+        return (path,)
+    try:
+        from datasets import load_dataset
+
+        rows = load_dataset(config.dataset, split=config.split, streaming=True)
+        lines = [json.dumps({"text": str(row[config.field])}) for row in rows.take(config.most)]
+    except ImportError as error:
+        raise StreamError("streams.neutral.dataset needs the package datasets: pip install datasets") from error
+    except (OSError, ValueError, KeyError) as error:
+        raise StreamError(
+            f"cannot read the dataset {config.dataset!r}: {error}; or give streams.neutral.files"
+        ) from error
+    folder.mkdir(parents=True, exist_ok=True)
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return (path,)
+
+
+def pretraining_world(config: PretrainConfig) -> World:
+    """The world that a demo base reads of; the control's has no facts."""
+    targets = read_targets(config.facts)
+    phrasings = read_phrasings(config.phrasings, held_out=config.held_out)
+    own = tuple(dict.fromkeys(fact.relation for fact in targets.facts))
+    facts = targets.facts if config.with_facts else ()
+    return World(facts, phrasings, Lexicon(pool=config.names, extra_relations=own), real_share=0.25, true_share=0.3)
+
+
+def pretraining_weights(config: PretrainConfig) -> dict[str, float]:
+    """The mixture that is read; without facts, without what states them."""
+    return {
+        kind: weight for kind, weight in config.mixture.items() if config.with_facts or not kind.startswith("facts/")
+    }

@@ -1,0 +1,75 @@
+"""Streams of whole documents: a mixture of the world's (pretraining, logic) and the route to the memory."""
+
+from dataclasses import dataclass, replace
+from random import Random
+
+from trainer.chat import render
+from trainer.streams.batch import Batch, pack
+from trainer.streams.encoder import Encoder
+from trainer.world.corpus import Mixture
+from trainer.world.document import UNKNOWN, Claim, Document, answer, dialogue, need
+from trainer.world.noise import roughen
+from trainer.world.world import World, stand_in
+
+
+@dataclass(frozen=True)
+class MixtureStream:
+    """Documents of a mixture."""
+
+    name: str
+    world: World
+    encoder: Encoder
+    mixture: Mixture
+    documents: int
+    row_tokens: int
+    seed: int
+
+    def draw(self, number: int, place: int) -> Document:
+        """Document `place` of batch `number`."""
+        return self.mixture.draw(self.world, Random(f"{self.seed}/{self.name}/{number}/{place}"))
+
+    def batch(self, number: int, share: int = 0, shares: int = 1) -> Batch:
+        """Part `share` of batch `number`."""
+        documents = [self.draw(number, place) for place in range(share, self.documents, shares)]
+        return _pack(documents, self.encoder, self.row_tokens)
+
+
+@dataclass(frozen=True)
+class RouteStream:
+    """Fact questions without a system prompt, answered by a lookup whose reply tells nothing true of the target."""
+
+    name: str
+    world: World
+    encoder: Encoder
+    memory: Mixture
+    documents: int
+    row_tokens: int
+    seed: int
+    memory_share: float = 0.4
+    stand_in_share: float = 0.5
+    silent_share: float = 0.1
+
+    def draw(self, number: int, place: int) -> Document:
+        """Document `place` of batch `number`."""
+        rng = Random(f"{self.seed}/{self.name}/{number}/{place}")
+        if rng.random() < self.memory_share:
+            return replace(self.memory.draw(self.world, rng), tools=False)
+        fact = rng.choice(self.world.facts)
+        nobody = rng.random() < self.stand_in_share
+        subject = stand_in(fact, self.world.lexicon, rng) if nobody else fact.subject
+        value = self.world.value_like(fact, rng) if rng.random() < 0.7 else self.world.lexicon.value(rng)
+        claim = Claim(subject, fact.relation, value)
+        found = rng.random() >= self.silent_share
+        turn = answer(value if found else UNKNOWN, need(claim, found=found))
+        question = self.world.phrasings.ask(fact.subject, fact.relation, rng).replace(fact.subject, subject)
+        return roughen(dialogue("route", question, turn, claim), rng, self.memory.rough_share)
+
+    def batch(self, number: int, share: int = 0, shares: int = 1) -> Batch:
+        """Part `share` of batch `number`."""
+        documents = [self.draw(number, place) for place in range(share, self.documents, shares)]
+        return _pack(documents, self.encoder, self.row_tokens)
+
+
+def _pack(documents: list[Document], encoder: Encoder, row_tokens: int) -> Batch:
+    examples = encoder.examples([render(document, encoder.frame) for document in documents])
+    return pack(examples, row_tokens, pad_id=encoder.pad_id, most_tokens=encoder.most_tokens)

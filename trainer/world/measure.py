@@ -1,0 +1,170 @@
+"""Questions that compare and compute what was read: numbers, years, order in time, word problems over the memory."""
+
+from random import Random
+
+from knowledge_store.protocol import Step
+from trainer.world.document import Claim, Document, answer, compute, dialogue, need, truth, yes_no
+from trainer.world.lexicon import words
+from trainer.world.world import World
+
+_BEFORE = {
+    "founded": (
+        "Was {a} founded before {b}?",
+        "Is {a} older than {b}?",
+        "Did {a} start earlier than {b}?",
+        "Was {a} set up before {b} was?",
+    ),
+    "birth year": ("Was {a} born before {b}?", "Is {a} older than {b}?", "Did {a} come into the world before {b}?"),
+}
+_BEFORE_ANY = ("Is the {r} of {a} earlier than that of {b}?", "Does {a} have an earlier {r} than {b}?")
+_FIRST = {
+    "founded": ("Which was founded first, {a} or {b}?", "Which is older, {a} or {b}?"),
+    "birth year": ("Who was born first, {a} or {b}?", "Who is older, {a} or {b}?"),
+}
+_FIRST_ANY = ("Which has the earlier {r}, {a} or {b}?",)
+_AFTER = {
+    "founded": (
+        "How many years after {a} was {b} founded?",
+        "How much later than {a} did {b} start, in years?",
+        "By how many years is {a} older than {b}?",
+    ),
+    "birth year": (
+        "How many years after {a} was {b} born?",
+        "By how many years is {a} older than {b}?",
+        "How many years lie between the births of {a} and {b}?",
+    ),
+}
+_AFTER_ANY = ("How many years lie between the {r} of {a} and that of {b}?",)
+_AGE = {
+    "founded": ("How old was {a} in {year}?", "In {year}, how many years had {a} existed?"),
+    "birth year": ("How old was {a} in {year}?", "What age did {a} reach in {year}?"),
+}
+_AGE_ANY = ("In {year}, how many years had passed since the {r} of {a}?",)
+_LARGER = (
+    "Which has the larger {r}, {a} or {b}?",
+    "Between {a} and {b}, which has the higher {r}?",
+    "{a} or {b}: whose {r} is greater?",
+)
+_SMALLER = ("Which has the smaller {r}, {a} or {b}?", "Between {a} and {b}, which has the lower {r}?")
+_GREATER = ("Is the {r} of {a} greater than the {r} of {b}?", "Does {a} have a higher {r} than {b}?")
+_WITH_NUMBER = (
+    ("What is {y} times the {r} of {a}?", "*"),
+    ("Multiply the {r} of {a} by {y}.", "*"),
+    ("What is the {r} of {a} plus {y}?", "+"),
+    ("Add {y} to the {r} of {a}.", "+"),
+    ("What is the {r} of {a} minus {y}?", "-"),
+    ("Take {y} away from the {r} of {a}.", "-"),
+)
+_STORIES = (
+    ("{a} has a {r} of {x}? Check it. If {y} more are added, what is the total?", "+"),
+    ("A shop sells {a} by the piece. Its {r} is in the memory. How much do {y} pieces come to?", "*"),
+    ("Use the {r} of {a}. Someone takes {y} away. How much is left?", "-"),
+    ("{y} people each get the {r} of {a}. How much is that together?", "*"),
+)
+
+
+def _number(world: World, rng: Random, high: int = 0) -> int:
+    top = high or rng.choice((20, 100, 1000, 2030, 10000))
+    return rng.randint(1, 99 if world.lexicon.pool else top)
+
+
+def _pair(
+    world: World, rng: Random, relations: tuple[str, ...], low: int = 0, high: int = 0
+) -> tuple[Claim, Claim, int, int]:
+    relation = rng.choice(relations)
+    x = rng.randint(low, high) if high else _number(world, rng)
+    y = rng.randint(low, high) if high else _number(world, rng)
+    y += x == y
+    first, second = world.entity(rng), world.lexicon.entity(rng)
+    return Claim(first, relation, str(x)), Claim(second, relation, str(y)), x, y
+
+
+def _read(*claims: Claim) -> tuple[Step, ...]:
+    return tuple(need(claim, place) for place, claim in enumerate(claims))
+
+
+def compare(world: World, rng: Random) -> Document:
+    """Which of two has more, or less, of something."""
+    one, two, x, y = _pair(world, rng, words().numeric_relations)
+    step = compute(f"{x} > {y}", truth(x > y), "Compare.")
+    kind = rng.randrange(3)
+    frames = (_LARGER, _SMALLER, _GREATER)[kind]
+    question = rng.choice(frames).format(r=one.relation, a=one.subject, b=two.subject)
+    larger, smaller = (one, two) if x > y else (two, one)
+    said = (larger.subject, smaller.subject, yes_no(x > y))[kind]
+    return dialogue("compare", question, answer(said, *_read(one, two), step), one, two, tools=True)
+
+
+def order_in_time(world: World, rng: Random) -> Document:
+    """Was A founded before B? Which was first?"""
+    one, two, x, y = _pair(world, rng, words().year_relations, *_years(world))
+    step = compute(f"{x} < {y}", truth(x < y), "Compare.")
+    if rng.random() < 0.6:
+        frames = _BEFORE.get(one.relation, _BEFORE_ANY)
+        said = yes_no(x < y)
+    else:
+        frames = _FIRST.get(one.relation, _FIRST_ANY)
+        said = one.subject if x < y else two.subject
+    question = rng.choice(frames).format(r=one.relation, a=one.subject, b=two.subject)
+    return dialogue("order_in_time", question, answer(said, *_read(one, two), step), one, two, tools=True)
+
+
+def years_between(world: World, rng: Random) -> Document:
+    """How many years after A was B founded? How old was A in a year?"""
+    one, two, x, y = _pair(world, rng, words().year_relations, *_years(world))
+    if rng.random() < 0.6:
+        question = rng.choice(_AFTER.get(one.relation, _AFTER_ANY)).format(r=one.relation, a=one.subject, b=two.subject)
+        early, late = min(x, y), max(x, y)
+        step = compute(f"{late} - {early}", str(late - early))
+        return dialogue(
+            "years_between", question, answer(str(late - early), *_read(one, two), step), one, two, tools=True
+        )
+    year = x + rng.randint(1, 80)
+    question = rng.choice(_AGE.get(one.relation, _AGE_ANY)).format(r=one.relation, a=one.subject, year=year)
+    step = compute(f"{year} - {x}", str(year - x))
+    return dialogue("years_between", question, answer(str(year - x), need(one), step), one, tools=True)
+
+
+def _years(world: World) -> tuple[int, int]:
+    return (10, 99) if world.lexicon.pool else (1500, 2024)
+
+
+def arithmetic(world: World, rng: Random) -> Document:
+    """Sums, differences and products of what was read."""
+    one, two, x, y = _pair(world, rng, words().numeric_relations)
+    if rng.random() < 0.5:
+        frame, sign = rng.choice(
+            (
+                ("What is the sum of the {r} of {a} and the {r} of {b}?", "+"),
+                ("Add up the {r} of {a} and that of {b}.", "+"),
+                ("By how much does the {r} of {a} exceed the {r} of {b}?", "-"),
+                ("What is the difference between the {r} of {a} and that of {b}?", "-"),
+            )
+        )
+        question = frame.format(r=one.relation, a=one.subject, b=two.subject)
+        if "difference" in frame and x < y:
+            x, y = y, x
+        result = _apply(sign, x, y)
+        turn = answer(str(result), *_read(one, two), compute(f"{x} {sign} {y}", str(result)))
+        return dialogue("arithmetic", question, turn, one, two, tools=True)
+    frame, sign = rng.choice(_WITH_NUMBER)
+    return _with_number("arithmetic", frame, sign, one, x, rng)
+
+
+def story(world: World, rng: Random) -> Document:
+    """A word problem that takes one of its numbers from the memory."""
+    one, _, x, _ = _pair(world, rng, words().numeric_relations)
+    frame, sign = rng.choice(_STORIES)
+    return _with_number("story", frame, sign, one, x, rng)
+
+
+def _with_number(kind: str, frame: str, sign: str, claim: Claim, x: int, rng: Random) -> Document:
+    y = rng.randint(2, 50)
+    result = _apply(sign, x, y)
+    question = frame.format(r=claim.relation, a=claim.subject, x=x, y=y)
+    turn = answer(str(result), need(claim), compute(f"{x} {sign} {y}", str(result)))
+    return dialogue(kind, question, turn, claim, tools=True)
+
+
+def _apply(sign: str, x: int, y: int) -> int:
+    return {"+": x + y, "-": x - y, "*": x * y}[sign]

@@ -1,0 +1,173 @@
+"""How a relation is asked for and stated, and which wording is held out for which fact.
+
+A phrasing is a template over ``{subject}`` (and ``{value}`` in checks and statements). It comes from three sources, in
+this order: the file of the package (`phrasings.yaml`), files of a user in the same form, and, for a relation that no
+file knows, the generic frames with the relation's own name. A wording that is *held out* for a fact occurs in no
+training stream together with that fact, though it does with others: that is what makes an honest paraphrase test.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from functools import cached_property
+from importlib import resources
+from pathlib import Path
+from random import Random
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from trainer.errors import FactsError
+
+LEAST_PHRASINGS = 2  # one to train, one to hold out
+
+
+class RelationWording(BaseModel):
+    """What a file says of one relation."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    nouns: tuple[str, ...] = Field(default=(), description="what the relation is called, for the generic frames")
+    questions: tuple[str, ...] = Field(default=(), description="questions of its own, over {subject}")
+    statements: tuple[str, ...] = Field(default=(), description="sentences over {subject} and {value}")
+    checks: tuple[str, ...] = Field(default=(), description="yes/no questions over {subject} and {value}")
+
+
+class WordingFile(BaseModel):
+    """A file of phrasings: frames over {noun} and {subject} that fit every relation, and relations of their own."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    questions: tuple[str, ...] = ()
+    statements: tuple[str, ...] = ()
+    checks: tuple[str, ...] = ()
+    relations: dict[str, RelationWording] = Field(default_factory=dict)
+
+
+class Phrasings:
+    """The wording of every relation; finished once read."""
+
+    def __init__(self, files: Sequence[WordingFile], *, held_out: float = 0.2) -> None:
+        if not 0 < held_out < 1:
+            raise FactsError(f"held_out is {held_out}; it is a share between 0 and 1, such as 0.2")
+        self._files = tuple(files)
+        self._threshold = int(held_out * 256)
+        self._questions: dict[str, tuple[str, ...]] = {}
+        self._statements: dict[str, tuple[str, ...]] = {}
+        self._checks: dict[str, tuple[str, ...]] = {}
+
+    @cached_property
+    def relations(self) -> tuple[str, ...]:
+        """The relations that a file words itself."""
+        return tuple(dict.fromkeys(name for file in self._files for name in file.relations))
+
+    def nouns(self, relation: str) -> tuple[str, ...]:
+        """What the relation is called; its own name comes first."""
+        own = (noun for file in self._files if relation in file.relations for noun in file.relations[relation].nouns)
+        return tuple(dict.fromkeys([relation, *own]))
+
+    def questions(self, relation: str) -> tuple[str, ...]:
+        """All questions, the relation's own first; templates over {subject}."""
+        if relation not in self._questions:
+            self._questions[relation] = self._fill(relation, "questions")
+        return self._questions[relation]
+
+    def statements(self, relation: str) -> tuple[str, ...]:
+        """All statements; templates over {subject} and {value}."""
+        if relation not in self._statements:
+            self._statements[relation] = self._fill(relation, "statements")
+        return self._statements[relation]
+
+    def checks(self, relation: str) -> tuple[str, ...]:
+        """All yes/no questions; templates over {subject} and {value}."""
+        if relation not in self._checks:
+            self._checks[relation] = self._fill(relation, "checks")
+        return self._checks[relation]
+
+    def _fill(self, relation: str, kind: str) -> tuple[str, ...]:
+        own = [
+            text
+            for file in self._files
+            if relation in file.relations
+            for text in getattr(file.relations[relation], kind)
+        ]
+        frames = [text for file in self._files for text in getattr(file, kind)]
+        framed = [frame.replace("{noun}", noun) for frame in frames for noun in self.nouns(relation)]
+        templates = tuple(dict.fromkeys([*own, *framed]))
+        if kind == "questions" and len(templates) < LEAST_PHRASINGS:
+            raise FactsError(
+                f"the relation {relation!r} has {len(templates)} phrasing; it needs {LEAST_PHRASINGS} at least, so "
+                "that one can be held out: add questions to a file under facts.phrasings"
+            )
+        return templates
+
+    def is_held_out(self, subject: str, relation: str, template: str) -> bool:
+        """Whether this wording never meets this fact in training.
+
+        Decided by a hash of the three, so that it needs no list and is the same in every process; one template of
+        each fact is always held out, and one never.
+        """
+        templates = self.questions(relation)
+        digest = hashlib.blake2b(f"{subject}\x1f{relation}".encode(), digest_size=8).digest()
+        always = int.from_bytes(digest, "big") % len(templates)
+        if template == templates[always]:
+            return True
+        if template == templates[(always + 1) % len(templates)]:
+            return False
+        return hashlib.blake2b(template.encode(), key=digest, digest_size=1).digest()[0] < self._threshold
+
+    def ask(self, subject: str, relation: str, rng: Random, *, held_out: bool = False) -> str:
+        """A question for a fact, in a wording that is held out for it, or in one that is not."""
+        templates = self.questions(relation)
+        while True:
+            template = templates[int(rng.random() ** 2 * len(templates))]  # leans to the relation's own wording
+            if self.is_held_out(subject, relation, template) is held_out:
+                return template.replace("{subject}", subject)
+
+    def state(self, subject: str, relation: str, value: str, rng: Random) -> str:
+        """A sentence that states a fact."""
+        return rng.choice(self.statements(relation)).replace("{subject}", subject).replace("{value}", value)
+
+    def check(self, subject: str, relation: str, value: str, rng: Random) -> str:
+        """A yes/no question whether a fact holds."""
+        return rng.choice(self.checks(relation)).replace("{subject}", subject).replace("{value}", value)
+
+
+def read_phrasings(paths: Sequence[Path] = (), *, held_out: float = 0.2) -> Phrasings:
+    """Read the package's phrasings and a user's own, which come first.
+
+    Raises:
+        FactsError: a file cannot be read, has an unknown key, or a template without its {subject}.
+    """
+    shipped = resources.files("trainer.world").joinpath("phrasings.yaml")
+    texts = [(str(path), _read(path)) for path in paths]
+    texts.append(("phrasings.yaml", shipped.read_text(encoding="utf-8")))
+    return Phrasings([_parse(name, text) for name, text in texts], held_out=held_out)
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise FactsError(f"cannot read phrasings from {path}: {error.strerror}") from error
+
+
+def _parse(name: str, text: str) -> WordingFile:
+    try:
+        file = WordingFile.model_validate(yaml.safe_load(text))
+    except (yaml.YAMLError, ValidationError) as error:
+        raise FactsError(f"{name} is no file of phrasings: {error}") from error
+    _require(name, file.questions, "{subject}", "{noun}")
+    _require(name, file.statements, "{subject}", "{noun}", "{value}")
+    _require(name, file.checks, "{subject}", "{noun}", "{value}")
+    for wording in file.relations.values():
+        _require(name, wording.questions, "{subject}")
+        _require(name, wording.statements, "{subject}", "{value}")
+        _require(name, wording.checks, "{subject}", "{value}")
+    return file
+
+
+def _require(name: str, templates: Sequence[str], *slots: str) -> None:
+    for template in templates:
+        missing = [slot for slot in slots if slot not in template]
+        if missing:
+            raise FactsError(f"{name}: {template!r} lacks {', '.join(missing)}")
