@@ -1,18 +1,19 @@
 """Everything the service raises on purpose, named by the boundary that was crossed.
 
-    ServiceError
-    ├── SettingsError          an option, an environment variable or the settings file is wrong
-    ├── CoreUnusable           a core's folder cannot be served: no tokenizer, no template, another protocol version
-    ├── EngineError
-    │   ├── EngineUnavailable  the engine is down or went away; the same request may succeed later
-    │   └── EngineRefused      the engine will never accept this request
-    ├── QuestionRefused        what was asked cannot be asked: empty, too long, of an unknown module
-    ├── KeysUnusable           the file of keys cannot be read or written, or names no such key
-    ├── Busy                   all places are taken and the queue is full; try again later
-    ├── ClientError
-    │   ├── ServerUnreachable  nobody answered at that address
-    │   └── ServerRefused      the server answered with an error; its status, code and parameter are attributes
-    └── PortTaken              another process listens at the address that was to be served
+ServiceError
+├── SettingsError          an option, an environment variable or the settings file is wrong
+├── CoreUnusable           a core's folder cannot be served: no tokenizer, no template, another protocol version
+├── EngineError
+│   ├── EngineUnavailable  the engine is down or went away; the same request may succeed later
+│   └── EngineRefused      the engine will never accept this request
+├── QuestionRefused        what was asked cannot be asked: empty, too long, of an unknown module
+├── KeysUnusable           the file of keys cannot be read or written, or names no such key
+├── Busy                   all places are taken and the queue is full; try again later
+│   └── RateExceeded       a key made more requests, or has more running, than it may
+├── ClientError
+│   ├── ServerUnreachable  nobody answered at that address
+│   └── ServerRefused      the server answered with an error; its status, code and parameter are attributes
+└── PortTaken              another process listens at the address that was to be served
 """
 
 
@@ -58,6 +59,10 @@ class Busy(ServiceError):
     def __init__(self, message: str, *, retry_after_s: float) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
+
+
+class RateExceeded(Busy):
+    """A key made more requests, or has more running, than it may."""
 
 
 class ClientError(ServiceError):

@@ -1,0 +1,155 @@
+"""``/v1/knowledge/…``: what the memory holds, and which modules of it are read."""
+
+from collections.abc import Callable
+from typing import Annotated
+
+from fastapi import Query, Request, Response
+from pydantic import BaseModel, Field
+
+from knowledge_store.errors import UnknownModule
+from knowledge_store.module import ModuleInfo
+from knowledge_store.protocol import parse_query
+from service.api.guard import author_of, guarded_router
+from service.api.refusal import Refusal, documented
+from service.api.resource import FromApp, Resources
+from service.api.schema import FactPage, FactReply, LookupReply, LookupRequest, ModuleName
+from service.security import Scope
+
+reading = guarded_router(Scope.READ, tags=["knowledge"])
+writing = guarded_router(Scope.WRITE, tags=["knowledge"])
+_MODULE = "/v1/knowledge/modules/{module}"
+
+
+class ModuleReply(BaseModel):
+    """A module of the memory."""
+
+    name: str
+    facts: int
+    etag: str = Field(description="Moves whenever the module's facts do; for If-Match.")
+    mounted: bool = Field(description="Whether lookups read it unless they name their modules.")
+    precedence: int = Field(description="Of two modules with a value, the one with the lower number wins.")
+    generation: int = Field(description="The generation that changed its facts last.")
+
+    @classmethod
+    def of(cls, info: ModuleInfo) -> "ModuleReply":
+        """Show a module."""
+        return cls(
+            name=info.name,
+            facts=info.facts,
+            etag=info.etag,
+            mounted=info.mounted,
+            precedence=info.precedence,
+            generation=info.generation,
+        )
+
+
+class ModuleList(BaseModel):
+    """All modules in order of precedence."""
+
+    generation: int
+    modules: list[ModuleReply]
+
+
+@reading.get("/v1/knowledge/modules", responses=documented())
+async def list_modules(resources: FromApp) -> ModuleList:
+    """List the modules in order of precedence, unmounted ones included."""
+    infos = resources.store.modules()
+    return ModuleList(generation=resources.store.head, modules=[ModuleReply.of(info) for info in infos])
+
+
+@reading.get(_MODULE, responses=documented(404))
+async def show_module(module: str, response: Response, resources: FromApp) -> ModuleReply:
+    """Show one module; its ETag is in the header too."""
+    info = _find(resources, module)
+    response.headers["ETag"] = info.etag
+    return ModuleReply.of(info)
+
+
+@reading.get("/v1/knowledge/facts", responses=documented(404, 410))
+async def list_facts(
+    resources: FromApp,
+    subject: Annotated[str | None, Query(description="Only of this subject.")] = None,
+    relation: Annotated[str | None, Query(description="Only of this relation.")] = None,
+    value: Annotated[str | None, Query(description="Only with this value.")] = None,
+    module: Annotated[ModuleName | None, Query(description="Only of this module.")] = None,
+    generation: Annotated[int | None, Query(ge=0, le=2**53, description="As they were in this generation.")] = None,
+    limit: Annotated[int, Query(ge=1, le=1000, description="So many a page.")] = 100,
+    cursor: Annotated[str | None, Query(max_length=100, description="From the page before.")] = None,
+) -> FactPage:
+    """List facts page by page. With `generation` from the first page on, all pages see the same."""
+    modules = None if module is None else [module]
+    with resources.store.generation(generation, modules=modules) as pinned:
+        page = pinned.facts(subject=subject, relation=relation, value=value, limit=limit, cursor=cursor)
+        facts = [FactReply.of(fact) for fact in page.facts]
+        return FactPage(facts=facts, cursor=page.cursor, generation=pinned.number)
+
+
+@reading.post("/v1/knowledge/lookup", responses=documented(404, 410))
+async def look_up(asked: LookupRequest, resources: FromApp) -> LookupReply:
+    """Ask the memory as a core does, and see what the core would read."""
+    query = parse_query(asked.query)
+    knowledge = asked.knowledge.value
+    pinned = resources.store.generation(knowledge.generation, as_of=knowledge.as_of, modules=knowledge.modules)
+    with pinned as generation:
+        return LookupReply.of(generation.lookup(query), generation.number)
+
+
+class ModuleChanged(BaseModel):
+    """What became of a module."""
+
+    module: str
+    generation: int = Field(description="The generation that has the outcome.")
+
+
+@writing.post(_MODULE + ":mount", responses=documented(404))
+async def mount_module(module: str, request: Request, resources: FromApp) -> ModuleChanged:
+    """Let lookups read the module, from a new generation on."""
+    return await _change("mount", module, request, resources, resources.store.mount)
+
+
+@writing.post(_MODULE + ":unmount", responses=documented(404))
+async def unmount_module(module: str, request: Request, resources: FromApp) -> ModuleChanged:
+    """Let lookups pass the module by, from a new generation on; its facts stay."""
+    return await _change("unmount", module, request, resources, resources.store.unmount)
+
+
+@writing.delete(_MODULE, responses=documented(404))
+async def delete_module(
+    module: str,
+    request: Request,
+    resources: FromApp,
+    confirm: Annotated[str | None, Query(description="The module's name once more.")] = None,
+) -> ModuleChanged:
+    """Take the module out, from a new generation on; earlier generations keep it."""
+    if confirm != module:
+        message = f"deleting a module asks for its name once more: ?confirm={module[:100]}"
+        raise Refusal(400, message, code="confirmation_required", param="confirm")
+    return await _change("delete", module, request, resources, resources.store.drop_module)
+
+
+def _find(resources: Resources, module: str) -> ModuleInfo:
+    infos = resources.store.modules()
+    for info in infos:
+        if info.name == module:
+            return info
+    names = ", ".join(info.name for info in infos) or "none"
+    raise UnknownModule(f"there is no module {module[:100]!r}; there are: {names}")
+
+
+async def _change(
+    action: str, module: str, request: Request, resources: Resources, make: Callable[..., object]
+) -> ModuleChanged:
+    """Change a module on the writer's thread, with a line in the audit log whatever comes of it."""
+    author, request_id = author_of(request), request.state.request_id
+
+    def work() -> ModuleChanged:
+        outcome = "refused"
+        try:
+            make(module, author=author)
+            outcome = "done"
+            return ModuleChanged(module=module, generation=resources.store.head)
+        finally:
+            resources.metrics.count_update(outcome)
+            resources.audit.note(action, author=author, request_id=request_id, outcome=outcome, module=module)
+
+    return await resources.writer.run(work)

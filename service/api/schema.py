@@ -1,0 +1,387 @@
+"""What comes in and goes out as JSON on our own routes. OpenAI's objects are in ``chat_schema.py``.
+
+The edge of the house: pydantic here, frozen dataclasses behind. Unknown keys are refused.
+"""
+
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
+
+from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
+
+from knowledge_store.change import CommitReport
+from knowledge_store.exchange import FactRecord
+from knowledge_store.fact import Fact
+from knowledge_store.lookup import Ambiguous, Found, Missing, Outcome
+from service.question import Knowledge, Limits
+from service.settings import Settings
+from service.trace import Answer, TraceCall, TraceStep, UsedFact
+
+ModuleName = Annotated[str, StringConstraints(min_length=1, max_length=100)]
+FORBID = ConfigDict(extra="forbid", frozen=True)
+FROM_VALUES = ConfigDict(extra="forbid", from_attributes=True)
+
+
+def _no_nul(text: Any) -> Any:
+    if isinstance(text, str) and "\0" in text:
+        raise ValueError("holds a NUL character; take it out")
+    return text
+
+
+Text = Annotated[str, BeforeValidator(_no_nul)]
+NonEmptyText = Annotated[str, BeforeValidator(_no_nul), StringConstraints(min_length=1)]
+
+
+class KnowledgeChoice(BaseModel):
+    """Which facts a question sees."""
+
+    model_config = FORBID
+
+    modules: list[ModuleName] | None = Field(
+        default=None,
+        max_length=256,
+        description="Modules in order of precedence; all that are mounted where it is left out.",
+    )
+    generation: int | None = Field(
+        default=None, ge=0, le=2**53, description="Read this generation instead of the newest."
+    )
+    as_of: AwareDatetime | None = Field(
+        default=None, description="Read the generation that was the newest at this time (RFC 3339)."
+    )
+    on_miss: Literal["abstain", "answer"] = Field(
+        default="abstain", description="What to do where a fact is missing: say so, or let the core answer from itself."
+    )
+    on_ungrounded: Literal["mark", "abstain", "allow"] = Field(
+        default="mark", description="What to do with an answer that stands in no fact, result or question."
+    )
+
+    @model_validator(mode="after")
+    def _one_point_in_time(self) -> "KnowledgeChoice":
+        if self.generation is not None and self.as_of is not None:
+            raise ValueError("give generation or as_of, not both")
+        return self
+
+    @property
+    def value(self) -> Knowledge:
+        """The choice as the orchestrator takes it."""
+        modules = None if self.modules is None else tuple(self.modules)
+        return Knowledge(modules, self.generation, self.as_of, self.on_miss, self.on_ungrounded)
+
+
+class LimitsChoice(BaseModel):
+    """What an answer may cost at most. The service's own limits hold too."""
+
+    model_config = FORBID
+
+    lookups: int | None = Field(default=None, ge=0, description="Lookups.")
+    tokens: int | None = Field(default=None, ge=1, description="Sampled tokens.")
+    timeout_s: float | None = Field(default=None, gt=0, allow_inf_nan=False, description="Seconds.")
+
+
+def limits_of(settings: Settings, choice: LimitsChoice | None = None) -> Limits:
+    """Give the limits that hold: what was asked for, but never more than the service allows."""
+    asked = choice or LimitsChoice()
+    return Limits(
+        lookups=settings.lookups if asked.lookups is None else min(asked.lookups, settings.lookups),
+        tokens=settings.tokens if asked.tokens is None else min(asked.tokens, settings.tokens),
+        timeout_s=settings.timeout_s if asked.timeout_s is None else min(asked.timeout_s, settings.timeout_s),
+    )
+
+
+class ReasonRequest(BaseModel):
+    """A question."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        json_schema_extra={
+            "examples": [{"question": "What is the capital of Kenya?", "knowledge": {"modules": ["geography"]}}]
+        },
+    )
+
+    question: Text = Field(description="The question, in plain language. Not empty.")
+    knowledge: KnowledgeChoice = Field(default_factory=KnowledgeChoice, description="Which facts it sees.")
+    limits: LimitsChoice | None = Field(default=None, description="What the answer may cost.")
+
+
+class CallReply(BaseModel):
+    """A question of the core to its memory or its ALU, and the reply that was injected."""
+
+    model_config = FROM_VALUES
+
+    kind: Literal["lookup", "calc"]
+    body: str
+    reply: str | None
+    outcome: Literal["found", "missing", "ambiguous", "computed", "refused"] | None
+    match: Literal["exact", "alias", "spelling", "semantic"] | None
+    score: float | None
+    fact_ids: list[str]
+    elapsed_s: float
+    detail: str | None = None
+
+    @classmethod
+    def of(cls, call: TraceCall) -> "CallReply":
+        """Show a call of a trace."""
+        return cls.model_validate(call)
+
+
+class StepReply(BaseModel):
+    """A line of the core's thought."""
+
+    model_config = FROM_VALUES
+
+    index: int
+    text: str
+    calls: list[CallReply]
+    detector: Literal["call", "taught", "uncertainty", "claim"] | None = Field(description="What asked for the calls.")
+    error: str | None
+    withdrawn: str | None = Field(
+        default=None, description="What the core had written here before a detector took it back."
+    )
+
+
+class FactUsed(BaseModel):
+    """A fact that was injected, from the lookup log: the citation."""
+
+    model_config = FROM_VALUES
+
+    fact_id: str = Field(description="Hash of the fact's content.")
+    module: str
+    generation: int
+    subject: str
+    relation: str
+    value: str
+    source: str | None
+    step: int = Field(description="Index of the step that asked for it.")
+
+
+class UsageReply(BaseModel):
+    """Tokens and calls of an answer."""
+
+    model_config = FROM_VALUES
+
+    prompt_tokens: int
+    completion_tokens: int
+    injected_tokens: int
+    cached_tokens: int
+    resent_tokens: int
+    lookups: int
+    calcs: int
+
+
+class TimingsReply(BaseModel):
+    """Where the time went, in seconds."""
+
+    model_config = FROM_VALUES
+
+    total_s: float
+    engine_s: float
+    lookup_s: float
+
+
+class ReasonReply(BaseModel):
+    """An answer with its proof."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    answer: str
+    grounded: bool | None = Field(description="Whether each value of the answer stands in a fact, result or question.")
+    steps: list[StepReply]
+    facts: list[FactUsed]
+    generation: int = Field(description="The one generation that all lookups saw.")
+    core: str
+    usage: UsageReply
+    timings: TimingsReply
+    finish: Literal["stop", "length", "lookups", "deadline", "loop", "error"] = Field(
+        description="Why it ended: the core's own end, or the limit that ended it."
+    )
+    error: str | None = Field(description="What went wrong, where it did not end by itself.")
+
+    @classmethod
+    def of(cls, answer: Answer) -> "ReasonReply":
+        """Show an answer."""
+        return cls(
+            answer=answer.text,
+            grounded=answer.grounded,
+            steps=show_steps(answer.steps),
+            facts=show_facts(answer.facts),
+            generation=answer.generation,
+            core=answer.core,
+            usage=UsageReply.model_validate(answer.usage),
+            timings=TimingsReply.model_validate(answer.timings),
+            finish=answer.finish.value,
+            error=answer.error,
+        )
+
+
+def show_steps(steps: Sequence[TraceStep]) -> list[StepReply]:
+    """Show the steps of an answer."""
+    return [StepReply.model_validate(step) for step in steps]
+
+
+def show_facts(facts: Sequence[UsedFact]) -> list[FactUsed]:
+    """Show the facts that an answer used."""
+    return [FactUsed.model_validate(fact) for fact in facts]
+
+
+class FactReply(BaseModel):
+    """A fact as it stands in a generation."""
+
+    model_config = FROM_VALUES
+
+    fact_id: str
+    subject: str
+    relation: str
+    value: str
+    module: str
+    source: str | None
+    aliases: list[str]
+    valid_from: str | None
+    valid_to: str | None
+
+    @classmethod
+    def of(cls, fact: Fact) -> "FactReply":
+        """Show a fact."""
+        return cls.model_validate(fact)
+
+
+class FactPage(BaseModel):
+    """Some facts; `cursor` asks for the next ones."""
+
+    facts: list[FactReply]
+    cursor: str | None
+    generation: int
+
+
+class LookupRequest(BaseModel):
+    """A lookup, as a core would write it."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        json_schema_extra={"examples": [{"query": "Kenya | capital"}, {"query": "? | capital | Nairobi"}]},
+    )
+
+    query: NonEmptyText = Field(description="«subject | relation», «? | relation | value», «subject | ?» or free text.")
+    knowledge: KnowledgeChoice = Field(default_factory=KnowledgeChoice, description="Which facts it sees.")
+
+
+class LookupReply(BaseModel):
+    """What a lookup finds; `text` is exactly what would be injected."""
+
+    outcome: Literal["found", "missing", "ambiguous"]
+    text: str
+    match: Literal["exact", "alias", "spelling", "semantic"] | None
+    score: float | None
+    facts: list[FactReply]
+    suggestions: list[FactReply] = Field(description="What is near, for people; the core does not see it.")
+    generation: int
+
+    @classmethod
+    def of(cls, outcome: Outcome, generation: int) -> "LookupReply":
+        """Show the outcome of a lookup."""
+        found = outcome.facts if isinstance(outcome, Found) else ()
+        near: Sequence[Fact] = ()
+        if isinstance(outcome, Missing):
+            near = outcome.suggestions
+        elif isinstance(outcome, Ambiguous):
+            near = outcome.facts
+        names: dict[type[Outcome], Literal["found", "missing", "ambiguous"]] = {
+            Found: "found",
+            Missing: "missing",
+            Ambiguous: "ambiguous",
+        }
+        matched = None if isinstance(outcome, Missing) else outcome
+        return cls(
+            outcome=names[type(outcome)],
+            text=outcome.text,
+            match=matched.match.value if matched else None,
+            score=matched.score if matched else None,
+            facts=[FactReply.of(fact) for fact in found],
+            suggestions=[FactReply.of(fact) for fact in near],
+            generation=generation,
+        )
+
+
+class UpdateRequest(BaseModel):
+    """A change of one module: all of it or nothing."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        json_schema_extra={
+            "examples": [
+                {
+                    "module": "geography",
+                    "mode": "merge",
+                    "facts": [{"subject": "Kenya", "relation": "capital", "value": "Nakuru", "source": "an example"}],
+                }
+            ]
+        },
+    )
+
+    module: ModuleName = Field(description="The module; made where there is none.")
+    mode: Literal["merge", "replace"] = Field(
+        default="merge",
+        description="merge adds and changes; replace leaves in the module what is sent and nothing else.",
+    )
+    facts: list[FactRecord] = Field(description="The facts. A new value of a functional relation replaces the old.")
+    dry_run: bool = Field(default=False, description="Only say what would happen.")
+
+
+class ValueReply(BaseModel):
+    """A value on one side of a conflict."""
+
+    value: str
+    source: str | None
+    fact_id: str
+    line: int | None
+
+
+class ConflictReply(BaseModel):
+    """Two values where one is allowed; lookups see `kept`."""
+
+    subject: str
+    relation: str
+    kept: ValueReply
+    other: ValueReply
+
+
+class UpdateReply(BaseModel):
+    """What a change did, or with a dry run would do."""
+
+    module: str
+    generation: int = Field(description="The generation that has the outcome; the next request sees it.")
+    added: int
+    changed: int
+    deleted: int
+    unchanged: int
+    conflicts: list[ConflictReply]
+    etag: str = Field(description="The module's new ETag, for If-Match.")
+    dry_run: bool
+
+
+def show_report(report: CommitReport, *, dry_run: bool) -> UpdateReply:
+    """Show what a commit did."""
+    return UpdateReply(
+        module=report.module,
+        generation=report.generation,
+        added=report.added,
+        changed=report.changed,
+        deleted=report.deleted,
+        unchanged=report.unchanged,
+        conflicts=[
+            ConflictReply(
+                subject=conflict.subject,
+                relation=conflict.relation,
+                kept=_show_value(conflict.kept, conflict.kept_line),
+                other=_show_value(conflict.other, conflict.other_line),
+            )
+            for conflict in report.conflicts
+        ],
+        etag=report.etag,
+        dry_run=dry_run,
+    )
+
+
+def _show_value(fact: Fact, line: int | None) -> ValueReply:
+    return ValueReply(value=fact.value, source=fact.source, fact_id=fact.fact_id, line=line)

@@ -1,0 +1,71 @@
+"""Runs the app: takes the port first, says its address once it is ready, ends in good order.
+
+Not here: what is served. Called by `metabolism serve` and by the tests.
+"""
+
+import asyncio
+import socket
+from collections.abc import Callable
+
+import uvicorn
+from fastapi import FastAPI
+
+from service.errors import PortTaken
+
+_BACKLOG = 2048
+
+
+def take_port(host: str, port: int) -> socket.socket:
+    """Take the address before anything slow is done, so that a taken port is told at once.
+
+    Raises:
+        PortTaken: another process listens there, or the address is not this machine's.
+    """
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        taken = socket.socket(family, kind, protocol)
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        taken.bind(address)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise PortTaken(f"cannot listen at {host}:{port}: {reason}; choose another with --port") from error
+    return taken
+
+
+def address_of(taken: socket.socket) -> str:
+    """Give the URL of a taken port."""
+    host, port = taken.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+class _Server(uvicorn.Server):
+    """Uvicorn, saying when it is ready."""
+
+    def __init__(self, config: uvicorn.Config, ready: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._ready = ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start, then say so."""
+        await super().startup(sockets)
+        if self.started:
+            self._ready()
+
+
+async def run(app: FastAPI, taken: socket.socket, *, ready: Callable[[], None], drain_s: float) -> None:
+    """Serve until SIGINT or SIGTERM; give running answers `drain_s` to finish."""
+    config = uvicorn.Config(
+        app,
+        log_config=None,
+        access_log=False,
+        lifespan="on",
+        backlog=_BACKLOG,
+        server_header=False,
+        timeout_graceful_shutdown=max(1, round(drain_s)),
+    )
+    server = _Server(config, ready)
+    try:
+        await server.serve(sockets=[taken])
+    except asyncio.CancelledError:
+        server.should_exit = True
+        raise
