@@ -1,0 +1,103 @@
+"""Turns outcomes into verdicts: which measure is compared with whom, and whether the core passes.
+
+Pure: a ledger and the thresholds in, verdicts out. The reference of A, B and C is the never-knew control; where none
+was given, it is mere guessing: the core itself asked about subjects that do not exist, or what a name alone tells a
+probe.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from trainer.evaluate.measure import MEASURES, Measure
+from trainer.evaluate.outcome import Ledger, Outcomes, Role
+from trainer.evaluate.statistic import Difference, difference, interval
+from trainer.evaluate.threshold import Thresholds
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """One measure, judged.
+
+    `difference` is core minus reference, or core minus the bare limit where `reference` is None. `limit` bounds it, or
+    bounds the value itself where there is no reference. `conclusive` says that the whole 95 % interval lies on the side
+    of the point.
+    """
+
+    measure: str
+    reference: Role | None
+    value: float
+    reference_value: float | None
+    difference: Difference | None
+    limit: float
+    passed: bool
+    conclusive: bool
+    reason: str
+
+
+def judge(ledger: Ledger, thresholds: Thresholds) -> tuple[Verdict, ...]:
+    """Judge every measure that the core has outcomes of and that has a rule."""
+    return tuple(_verdicts(ledger, thresholds))
+
+
+def _verdicts(ledger: Ledger, thresholds: Thresholds) -> Iterator[Verdict]:
+    for measure in MEASURES.values():
+        core = ledger.find(measure.name, Role.CORE)
+        if core is None or measure.rule == "report":
+            continue
+        match measure.rule:
+            case "at most reference" | "near reference":
+                roles = (Role.CONTROL, Role.STAND_IN, Role.CHANCE)
+            case "at least base" | "at most base":
+                roles = (Role.BASE, Role.BASE, Role.BASE)
+            case _:
+                yield _judge_alone(measure, core, thresholds)
+                continue
+        reference = ledger.find(measure.name, *roles)
+        if reference is None:
+            ledger.skip(f"{measure.name}: measured, not judged: there is nothing to compare it with")
+            continue
+        yield _judge_against(measure, core, reference, thresholds)
+
+
+def _judge_alone(measure: Measure, core: Outcomes, thresholds: Thresholds) -> Verdict:
+    bounds = interval(core.items)
+    if measure.rule == "at least":
+        limit = thresholds.at_least[measure.name]
+        passed, conclusive = bounds.value >= limit, bounds.low >= limit or bounds.high < limit
+        said = "at least"
+    else:
+        limit = thresholds.at_most[measure.name]
+        passed, conclusive = bounds.value <= limit, bounds.high <= limit or bounds.low > limit
+        said = "at most"
+    reason = f"{bounds.value:.3f}, to be {said} {limit:g}"
+    return Verdict(measure.name, None, bounds.value, None, None, limit, passed, conclusive, reason)
+
+
+def _judge_against(measure: Measure, core: Outcomes, reference: Outcomes, thresholds: Thresholds) -> Verdict:
+    gap = difference(core.items, reference.items, paired=reference.role is not Role.CHANCE)
+    limit = _limit(measure, thresholds)
+    match measure.rule:
+        case "at most reference" | "at most base":
+            passed, conclusive = gap.value <= limit, gap.high <= limit or gap.low > limit
+            said = f"at most {limit:g} above"
+        case "at least base":
+            passed, conclusive = gap.value >= -limit, gap.low >= -limit or gap.high < -limit
+            said = f"at most {limit:g} below"
+        case _:
+            passed = abs(gap.value) <= limit
+            inside, outside = max(abs(gap.low), abs(gap.high)) <= limit, gap.low > limit or gap.high < -limit
+            conclusive = inside or outside
+            said = f"within {limit:g} of"
+    who = str(reference.role).replace("_", "-")
+    reason = f"{core.mean:.3f} against {reference.mean:.3f} ({who}), to be {said} it"
+    return Verdict(measure.name, reference.role, core.mean, reference.mean, gap, limit, passed, conclusive, reason)
+
+
+def _limit(measure: Measure, thresholds: Thresholds) -> float:
+    if measure.rule == "near reference":
+        return thresholds.membership
+    if measure.rule == "at most base":
+        return thresholds.nats_above_base
+    if measure.rule == "at least base":
+        return thresholds.below_base
+    return thresholds.probe_above_reference if measure.name.startswith("B.") else thresholds.above_reference

@@ -1,0 +1,54 @@
+"""How much an evaluation does: quick for a CPU, full for a GPU. A profile is data; the thresholds go with it."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from trainer.evaluate.threshold import FULL, QUICK, Thresholds
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """The sizes of an evaluation."""
+
+    name: Literal["quick", "full", "test"]
+    thresholds: Thresholds
+    questions: int
+    """Facts a behaviour measure asks."""
+    samples: int
+    """k of "best of k"."""
+    candidates: int
+    """Values that a cloze ranks."""
+    probe_subjects: int
+    probe_relations: int
+    probe_restarts: int
+    probe_mlp_layers: int
+    """How many layers, evenly spread, the MLP probe reads; the linear one reads all."""
+    relearn_steps: int
+    relearn_rates: tuple[float, float]
+    relearn_batch: int
+    relearn_questions: int
+    skill_questions: int
+    """Items a skill."""
+    memory_questions: int
+    tampered_layers: int
+    """How many layers, evenly spread, are restored one at a time."""
+    ten_steps: int = 30
+    unrelated_steps: int = 40
+    lora_steps: int = 100
+    seeds: tuple[int, ...] = (11,)
+    """Seeds of the questions; relearning repeats with each."""
+    batch: int = 64
+
+
+QUICK_PROFILE = Profile(
+    "quick", QUICK, questions=100, samples=4, candidates=12, probe_subjects=400, probe_relations=2, probe_restarts=2,
+    probe_mlp_layers=3, relearn_steps=80, relearn_rates=(1e-4, 3e-4), relearn_batch=32, relearn_questions=100,
+    skill_questions=100, memory_questions=60, tampered_layers=2, ten_steps=15, unrelated_steps=15, lora_steps=40,
+)  # fmt: skip
+FULL_PROFILE = Profile(
+    "full", FULL, questions=500, samples=16, candidates=50, probe_subjects=2000, probe_relations=6, probe_restarts=5,
+    probe_mlp_layers=9, relearn_steps=400, relearn_rates=(1e-4, 3e-4), relearn_batch=64, relearn_questions=400,
+    skill_questions=500, memory_questions=300, tampered_layers=99, ten_steps=100, unrelated_steps=200, lora_steps=400,
+    seeds=(11, 12, 13), batch=256,
+)  # fmt: skip
+PROFILES: dict[str, Profile] = {profile.name: profile for profile in (QUICK_PROFILE, FULL_PROFILE)}

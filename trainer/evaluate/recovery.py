@@ -1,0 +1,121 @@
+"""E. Recoverable on purpose: the memory, and nothing but the memory, brings the facts back.
+
+FULL: the memory is on and holds the facts. DEL-ON: it is on, and the asked facts were deleted from it. DEL-OFF: they
+were deleted, and lookups are banned, so that only the weights could answer. Counterfactual: the memory holds other
+values. Empty: it holds nothing. The store is the real one, in a folder that is thrown away.
+"""
+
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from knowledge_store.change import Change, FactChange
+from knowledge_store.fact import Fact
+from knowledge_store.store import Store
+from trainer.evaluate.behaviour import recall_direct
+from trainer.evaluate.examinee import Examinee
+from trainer.evaluate.memory import Recollect, converse, from_store, silence
+from trainer.evaluate.outcome import Ledger
+from trainer.evaluate.profile import Profile
+from trainer.evaluate.question import Exam, Item, is_right, multi_hop, recall
+from trainer.evaluate.reasoning import LOGIC, READING, draw_tasks
+from trainer.fact import Target
+from trainer.rollout import Rollout
+
+_UNKNOWN = ("I don't know", "I do not know", "not known", "unknown", "no information")
+_MODULE = "facts"
+
+
+def attack_memory(
+    exam: Exam, examinee: Examinee, ledger: Ledger, profile: Profile, tick: Callable[[str], None]
+) -> None:
+    """Every measure of E for one model that speaks the protocol."""
+    if not examinee.speaks_protocol:
+        ledger.skip(f"E ({examinee.role}): its tokenizer has no tags, so it cannot use a memory")
+        return
+    items = recall(exam, exam.sample(profile.memory_questions))
+    asked = [item.fact for item in items]
+    seeds, role, batch = (exam.seed,), examinee.role, profile.batch
+
+    def ask(memory: Recollect) -> list[Rollout]:
+        return converse(examinee, [item.prompt.question for item in items], memory, batch)
+
+    def right(replies: Sequence[Rollout], wanted: Sequence[tuple[str, ...]]) -> list[bool]:
+        return [is_right(reply.answer or "", values) for reply, values in zip(replies, wanted, strict=True)]
+
+    truth = [item.accepted for item in items]
+    tick("E.full")
+    with stored(exam.world.facts) as memory:
+        full = ask(memory)
+        hops = _hops(exam, examinee, memory, profile)
+    ledger.add("E.full", role, right(full, truth), seeds=seeds)
+    ledger.add("E.looks_up", role, (bool(reply.lookups) for reply in full), seeds=seeds)
+    tick("E.del_on")
+    with stored(exam.world.facts, without=asked) as memory:
+        ledger.add("E.del_on", role, right(ask(memory), truth), seeds=seeds)
+    tick("E.del_off")
+    ledger.add("E.del_off", role, recall_direct(examinee, items, batch), seeds=seeds)
+    tick("E.counterfactual")
+    swapped = [replace(fact, value=exam.world.value_like(fact, exam.rng(f"swap/{fact.key}"))) for fact in asked]
+    with stored(swapped) as memory:
+        ledger.add("E.counterfactual", role, right(ask(memory), [(fact.value,) for fact in swapped]), seeds=seeds)
+    tick("E.abstains")
+    empty = ask(silence)
+    ledger.add("E.abstains", role, (says_unknown(reply) for reply in empty), seeds=seeds)
+    tick("E.knock")
+    ledger.add("E.knock_fact_on", role, right(full, truth), seeds=seeds)
+    ledger.add("E.knock_fact_off", role, right(empty, truth), seeds=seeds)
+    for switch, outcomes in zip(("on", "off"), hops, strict=True):
+        ledger.add(f"E.knock_hops_{switch}", role, outcomes, seeds=seeds)
+    _knock_skills(exam, examinee, ledger, profile)
+
+
+def says_unknown(reply: Rollout) -> bool:
+    """Whether the answer says that it is not known."""
+    said = (reply.answer or "").casefold()
+    return any(phrase.casefold() in said for phrase in _UNKNOWN)
+
+
+@contextmanager
+def stored(facts: Sequence[Target], without: Sequence[Target] = ()) -> Iterator[Recollect]:
+    """A memory that holds these facts; those in `without` were committed and then deleted again."""
+    with tempfile.TemporaryDirectory() as folder:
+        store = Store.open(Path(folder) / "knowledge.sqlite")
+        try:
+            store.commit(Change(_MODULE, "merge", [FactChange(_fact(fact)) for fact in facts]))
+            if without:
+                store.commit(Change(_MODULE, "merge", [FactChange(_fact(fact), delete=True) for fact in without]))
+            with store.generation() as generation:
+                yield from_store(generation)
+        finally:
+            store.close()
+
+
+def _fact(target: Target) -> Fact:
+    return Fact(target.subject, target.relation, target.value, _MODULE)
+
+
+def _hops(exam: Exam, examinee: Examinee, memory: Recollect, profile: Profile) -> tuple[list[bool], list[bool]]:
+    """Two hops with the memory on and off."""
+    items: list[Item] = multi_hop(exam, profile.memory_questions)
+    outcomes = []
+    for source in (memory, silence):
+        replies = converse(examinee, [item.prompt.question for item in items], source, profile.batch)
+        outcomes.append(
+            [is_right(reply.answer or "", item.accepted) for item, reply in zip(items, replies, strict=True)]
+        )
+    return outcomes[0], outcomes[1]
+
+
+def _knock_skills(exam: Exam, examinee: Examinee, ledger: Ledger, profile: Profile) -> None:
+    """Reading and logic with the memory on and off: what needs no memory must not miss it."""
+    for family, kinds in (("reading", READING), ("logic", LOGIC)):
+        tasks = draw_tasks(exam, kinds, profile.memory_questions)
+        questions = [task.prompt.question for task in tasks]
+        with stored(exam.world.facts) as memory:
+            for switch, source in (("on", memory), ("off", silence)):
+                replies = converse(examinee, questions, source, profile.batch)
+                outcomes = (is_right(one.answer or "", task.accepted) for task, one in zip(tasks, replies, strict=True))
+                ledger.add(f"E.knock_{family}_{switch}", examinee.role, outcomes, seeds=(exam.seed,))

@@ -1,0 +1,188 @@
+"""C. Stays gone, under training: does a little fine-tuning bring the facts back?
+
+A copy of the model is fine-tuned on some facts (or on text without any) and asked for others, in wordings held out for
+them. The reference is the never-knew control under the same training; without one, the same relearned copy, asked about
+subjects that do not exist. What counts is the best checkpoint of the curve, since an attacker keeps the best.
+"""
+
+import copy
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from random import Random
+from typing import Any
+
+import torch
+from peft import LoraConfig, get_peft_model
+from torch.nn import functional
+
+from trainer.evaluate.behaviour import recall_forced
+from trainer.evaluate.examinee import Examinee, Prompt
+from trainer.evaluate.generate import pad_left
+from trainer.evaluate.outcome import Curve, Ledger, Role
+from trainer.evaluate.profile import Profile
+from trainer.evaluate.question import Exam, recall
+from trainer.evaluate.reasoning import Task, draw_neutral
+from trainer.evaluate.statistic import interval
+from trainer.fact import Target
+
+Example = tuple[list[int], list[int]]
+"""A prompt and the continuation that carries the loss."""
+_TEN = 10
+_CHECKPOINTS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Relearning:
+    """One way to try: which measure it enters, for how long and how fast, with adapters or on all weights."""
+
+    measure: str
+    steps: int
+    rate: float
+    adapters: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """What one relearning gave: for each checkpoint the answers about real facts, and about stand-ins if asked for."""
+
+    steps: tuple[int, ...]
+    right: tuple[tuple[bool, ...], ...]
+    guessed: tuple[tuple[bool, ...], ...]
+
+    def best(self, rows: Sequence[Sequence[bool]]) -> tuple[bool, ...]:
+        """The answers of the checkpoint with most of them right."""
+        return tuple(max(rows, key=sum))
+
+
+def attack_relearning(
+    exam: Exam, examinee: Examinee, ledger: Ledger, profile: Profile, tick: Callable[[str], None], *, stand_ins: bool
+) -> None:
+    """Every relearning of C for one model; `stand_ins` also enters the guessing reference."""
+    half = halves(exam)
+    slow, fast = profile.relearn_rates
+    ways = (
+        (Relearning("C.relearn", profile.relearn_steps, slow), *half),
+        (Relearning("C.relearn_fast", profile.relearn_steps, fast), *half),
+        (Relearning("C.relearn_lora", profile.lora_steps, 10 * slow, adapters=True), *half),
+        (Relearning("C.relearn_ten", profile.ten_steps, slow), half[0][:_TEN], half[0][_TEN:] + half[1]),
+        (Relearning("C.unrelated", profile.unrelated_steps, slow), (), half[1]),
+    )
+    for way, shown, asked in ways:
+        tick(way.measure)
+        examples = facts_stream(exam, examinee, shown) if shown else text_stream(exam, examinee)
+        trial = relearn(exam, examinee, examples, asked[: profile.relearn_questions], way, profile, stand_ins=stand_ins)
+        _enter(exam, ledger, way, trial, examinee.role)
+
+
+def halves(exam: Exam) -> tuple[tuple[Target, ...], tuple[Target, ...]]:
+    """The facts, shuffled and cut in two."""
+    facts = list(exam.facts)
+    exam.rng("halves").shuffle(facts)
+    return tuple(facts[: len(facts) // 2]), tuple(facts[len(facts) // 2 :])
+
+
+def relearn(
+    exam: Exam,
+    examinee: Examinee,
+    examples: Iterator[Example],
+    asked: Sequence[Target],
+    way: Relearning,
+    profile: Profile,
+    *,
+    stand_ins: bool,
+) -> Trial:
+    """Fine-tune a copy, and ask at evenly spaced checkpoints, the first of them before any step."""
+    pupil = examinee.replaced(_copy(examinee, way))
+    weights = [weight for weight in pupil.model.parameters() if weight.requires_grad]
+    optimizer = torch.optim.AdamW(weights, lr=way.rate, weight_decay=0.0)
+    real = recall(exam, asked)
+    fake = recall(exam, asked, invented=True) if stand_ins else []
+    stops = sorted({round(way.steps * place / _CHECKPOINTS) for place in range(_CHECKPOINTS + 1)})
+    right, guessed = [], []
+    for step in range(way.steps + 1):
+        if step in stops:
+            pupil.model.train(False)
+            right.append(tuple(recall_forced(pupil, real, profile.batch)))
+            guessed.append(tuple(recall_forced(pupil, fake, profile.batch)) if fake else ())
+        if step < way.steps:
+            pupil.model.train()
+            _step(pupil, [next(examples) for _ in range(profile.relearn_batch)], optimizer)
+    return Trial(tuple(stops), tuple(right), tuple(guessed))
+
+
+def facts_stream(exam: Exam, examinee: Examinee, facts: Sequence[Target]) -> Iterator[Example]:
+    """Questions for these facts in training wordings, each with its value and the end of the turn, without end."""
+    rng = exam.rng("relearning")
+    while True:
+        fact = rng.choice(facts)
+        question = exam.world.phrasings.ask(fact.subject, fact.relation, rng)
+        prompt = examinee.encode(examinee.render(Prompt(question)))
+        yield prompt, [*examinee.encode(fact.value), examinee.end_ids[0]]
+
+
+def text_stream(exam: Exam, examinee: Examinee) -> Iterator[Example]:
+    """Reasoning and reading without a target fact, without end."""
+    rng = Random(f"{exam.seed}/unrelated")
+    while True:
+        task: Task = draw_neutral(exam, rng)
+        prompt = examinee.encode(examinee.render(task.prompt))
+        yield prompt, [*examinee.encode(task.accepted[0]), examinee.end_ids[0]]
+
+
+def half_recovery(steps: Sequence[int], shares: Sequence[float], whole: float) -> float:
+    """The step at which half of `whole` is first passed, between checkpoints by a straight line; else the last step."""
+    goal = whole / 2
+    for place, share in enumerate(shares):
+        if share >= goal:
+            if place == 0:
+                return float(steps[0])
+            before = shares[place - 1]
+            return steps[place - 1] + (steps[place] - steps[place - 1]) * (goal - before) / (share - before)
+    return float(steps[-1])
+
+
+def _enter(exam: Exam, ledger: Ledger, way: Relearning, trial: Trial, role: Role) -> None:
+    rows = [(role, trial.right)]
+    if all(trial.guessed):
+        rows.append((Role.STAND_IN, trial.guessed))
+    label = f"{'LoRA' if way.adapters else 'all weights'}, rate {way.rate:g}"
+    for who, answers in rows:
+        ledger.add(
+            way.measure, who, trial.best(answers), seeds=(exam.seed,), note=f"{label}, best of {way.steps} steps"
+        )
+        bounds = [interval([float(one) for one in row]) for row in answers]
+        ledger.curves.append(
+            Curve(way.measure, who, label, tuple(map(float, trial.steps)), tuple(b.value for b in bounds),
+                  tuple(b.low for b in bounds), tuple(b.high for b in bounds), len(answers[0]))
+        )  # fmt: skip
+        base = ledger.find("A.forced", Role.BASE)
+        if way.measure == "C.relearn" and base is not None:
+            steps = half_recovery(trial.steps, [b.value for b in bounds], base.mean)
+            ledger.add("C.half_recovery", who, [steps], seeds=(exam.seed,), note=f"at most {way.steps} were tried")
+
+
+def _copy(examinee: Examinee, way: Relearning) -> Any:
+    model: Any = copy.deepcopy(examinee.model).to(torch.float32)  # type: ignore[arg-type]
+    if way.adapters:
+        torch.manual_seed(0)
+        config = LoraConfig(r=8, lora_alpha=16, target_modules="all-linear", task_type="CAUSAL_LM")
+        return get_peft_model(model, config)
+    return model
+
+
+def _step(pupil: Examinee, examples: Sequence[Example], optimizer: torch.optim.Optimizer) -> None:
+    """One update on the continuations; the logits of the prompts are never made."""
+    ids_BT, mask_BT = pad_left([[*prompt, *rest] for prompt, rest in examples], pupil.pad_id, pupil.device)
+    widest = max(len(rest) for _, rest in examples)
+    targets_BT = ids_BT[:, -widest:].clone()
+    for row, (_, rest) in enumerate(examples):
+        targets_BT[row, : widest - len(rest)] = -100
+    positions_BT = (mask_BT.cumsum(-1) - 1).clamp(min=0)
+    logits_BTV = pupil.model(
+        input_ids=ids_BT, attention_mask=mask_BT, position_ids=positions_BT, use_cache=False, logits_to_keep=widest + 1
+    ).logits[:, :-1]
+    loss = functional.cross_entropy(logits_BTV.float().flatten(0, 1), targets_BT.flatten(), ignore_index=-100)
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()  # type: ignore[no-untyped-call]
+    torch.nn.utils.clip_grad_norm_(pupil.model.parameters(), 1.0)
+    optimizer.step()

@@ -1,0 +1,198 @@
+"""One evaluation from its models and facts to its report: the only place where the attacks meet.
+
+A plan is a list of steps, each one attack on one model, so that a progress bar can tell how far it is.
+"""
+
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from knowledge_store.protocol import PROTOCOL_VERSION
+from trainer.artifact import versions
+from trainer.evaluate.behaviour import attack_behaviour
+from trainer.evaluate.examinee import Examinee, digest, load_examinee
+from trainer.evaluate.gate import judge
+from trainer.evaluate.inside import attack_lens, attack_names, attack_probes, probe_tasks
+from trainer.evaluate.outcome import Ledger, Role
+from trainer.evaluate.profile import Profile
+from trainer.evaluate.question import Exam
+from trainer.evaluate.reasoning import attack_reasoning, attack_rings
+from trainer.evaluate.recovery import attack_memory
+from trainer.evaluate.relearning import attack_relearning
+from trainer.evaluate.report import FactsUsed, Report, Subject, figures_of, judgement_of, line_of, now
+from trainer.evaluate.tampering import attack_weights
+from trainer.evaluate.wording import untested
+from trainer.fact import Source, read_targets
+from trainer.world.lexicon import Lexicon
+from trainer.world.phrasing import read_phrasings
+from trainer.world.world import World
+
+Tick = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What to evaluate. `names` bounds the invented names, for a base whose world has few of them."""
+
+    core: Path
+    base: str
+    facts: tuple[Path, ...]
+    profile: Profile
+    control: str | None = None
+    kept: tuple[Path, ...] = ()
+    phrasings: tuple[Path, ...] = ()
+    held_out: float = 0.2
+    names: int = 0
+    seed: int = 11
+    device: str = "cpu"
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """The models of an evaluation."""
+
+    core: Examinee
+    base: Examinee
+    control: Examinee | None
+
+    @property
+    def all(self) -> tuple[Examinee, ...]:
+        """Every model, the core first."""
+        return tuple(one for one in (self.core, self.base, self.control) if one is not None)
+
+    @property
+    def suspects(self) -> tuple[Examinee, ...]:
+        """Those that are attacked by changing their weights: the base would only show what it never lost."""
+        return tuple(one for one in (self.core, self.control) if one is not None)
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One attack on one model."""
+
+    name: str
+    go: Callable[[Tick], None]
+
+
+def evaluate(request: Request) -> Report:
+    """Load everything, attack, judge.
+
+    Raises:
+        TrainerError: facts or models that cannot be used, each with what to do.
+    """
+    started = time.monotonic()
+    exam, sources = read_exam(request)
+    field = Field(
+        load_examinee(request.core, Role.CORE, request.device),
+        load_examinee(request.base, Role.BASE, request.device),
+        load_examinee(request.control, Role.CONTROL, request.device) if request.control else None,
+    )
+    ledger = examine(exam, field, request.profile)
+    return write_up(exam, field, ledger, request.profile, sources, time.monotonic() - started)
+
+
+def read_exam(request: Request) -> tuple[Exam, tuple[Source, ...]]:
+    """The exam that a request asks for, and the files that its facts came from."""
+    targets = read_targets(request.facts)
+    kept = read_targets(request.kept).facts if request.kept else ()
+    removed = {fact.key for fact in targets.facts}
+    kept = tuple(fact for fact in kept if fact.key not in removed)
+    phrasings = read_phrasings(request.phrasings, held_out=request.held_out)
+    own = tuple(dict.fromkeys(fact.relation for fact in targets.facts))
+    lexicon = Lexicon(pool=request.names, extra_relations=own)
+    world = World((*targets.facts, *kept), phrasings, lexicon, real_share=0.15, true_share=0.0)
+    return Exam(world, targets.facts, kept, request.seed), targets.sources
+
+
+def examine(exam: Exam, field: Field, profile: Profile) -> Ledger:
+    """Every attack on every model, with a progress bar on the terminal."""
+    ledger = Ledger()
+    steps = list(plan(exam, field, profile, ledger))
+    with tqdm(steps, desc="evaluate", unit="attack", file=sys.stderr, disable=not sys.stderr.isatty()) as bar:
+        for step in bar:
+            bar.set_postfix_str(step.name)
+            torch.manual_seed(exam.seed)
+            step.go(lambda measure, name=step.name: bar.set_postfix_str(f"{name}: {measure}"))  # type: ignore[misc]
+    return ledger
+
+
+def plan(exam: Exam, field: Field, profile: Profile, ledger: Ledger) -> Iterator[Step]:
+    """The steps of an evaluation; stand-ins are asked where there is no control."""
+    guessed = (True, False) if field.control is None else (False,)
+    for one in field.all:
+        for invented in guessed if one.role is Role.CORE else (False,):
+            who = f"{one.role}, stand-ins" if invented else str(one.role)
+            yield Step(f"A {who}", _behaviour(exam, one, ledger, profile, invented=invented))
+            yield Step(f"B lens {who}", _lens(exam, one, ledger, profile, invented=invented))
+    tasks = probe_tasks(exam, profile)
+    if not tasks:
+        ledger.skip("B.probe_*: no relation has few enough values, with six subjects each, for a probe")
+    for one in field.all if tasks else ():
+        yield Step(f"B probes {one.role}", lambda tick, one=one: attack_probes(tasks, one, ledger, profile, tick))  # type: ignore[misc]
+    if tasks:
+        yield Step("B names", lambda _: attack_names(tasks, field.base, ledger, profile))
+    for one in field.suspects:
+        stand_ins = one.role is Role.CORE and field.control is None
+        yield Step(f"C relearning {one.role}", _relearning(exam, one, ledger, profile, stand_ins=stand_ins))
+        yield Step(f"C weights {one.role}", _weights(exam, one, field.base, ledger, profile, stand_ins=stand_ins))
+    for one in field.all:
+        yield Step(f"D {one.role}", lambda tick, one=one: attack_reasoning(exam, one, ledger, profile, tick))  # type: ignore[misc]
+        yield Step(f"D rings {one.role}", lambda _, one=one: attack_rings(exam, one, ledger, profile))  # type: ignore[misc]
+    for one in field.all:
+        yield Step(f"E {one.role}", lambda tick, one=one: attack_memory(exam, one, ledger, profile, tick))  # type: ignore[misc]
+
+
+def write_up(
+    exam: Exam, field: Field, ledger: Ledger, profile: Profile, sources: Sequence[Source], duration_s: float
+) -> Report:
+    """Judge the outcomes and make the report of them."""
+    verdicts = judge(ledger, profile.thresholds)
+    return Report(
+        protocol_version=PROTOCOL_VERSION,
+        profile=profile.name,
+        created=now(),
+        duration_s=round(duration_s, 1),
+        subjects=tuple(
+            Subject(role=one.role, name=one.name, parameters=_parameters(one), sha256=digest(one.model))
+            for one in field.all
+        ),
+        facts=tuple(FactsUsed(file=one.name, sha256=one.sha256, rows=one.rows) for one in sources),
+        seeds=(exam.seed,),
+        figures=figures_of(ledger),
+        curves=tuple(line_of(curve) for curve in ledger.curves),
+        verdicts=tuple(judgement_of(verdict) for verdict in verdicts),
+        passed=bool(verdicts) and all(verdict.passed for verdict in verdicts),
+        not_tested=untested(ledger, field.control is not None, profile),
+        versions=versions(),
+    )
+
+
+def _behaviour(
+    exam: Exam, one: Examinee, ledger: Ledger, profile: Profile, *, invented: bool
+) -> Callable[[Tick], None]:
+    return lambda tick: attack_behaviour(exam, one, ledger, profile, invented=invented, tick=tick)
+
+
+def _lens(exam: Exam, one: Examinee, ledger: Ledger, profile: Profile, *, invented: bool) -> Callable[[Tick], None]:
+    return lambda _: attack_lens(exam, one, ledger, profile, invented=invented)
+
+
+def _relearning(
+    exam: Exam, one: Examinee, ledger: Ledger, profile: Profile, *, stand_ins: bool
+) -> Callable[[Tick], None]:
+    return lambda tick: attack_relearning(exam, one, ledger, profile, tick, stand_ins=stand_ins)
+
+
+def _weights(
+    exam: Exam, one: Examinee, base: Examinee, ledger: Ledger, profile: Profile, *, stand_ins: bool
+) -> Callable[[Tick], None]:
+    return lambda tick: attack_weights(exam, one, base, ledger, profile, tick, stand_ins=stand_ins)
+
+
+def _parameters(one: Examinee) -> int:
+    return sum(weight.numel() for weight in one.model.parameters())

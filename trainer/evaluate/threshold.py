@@ -1,0 +1,41 @@
+"""Every threshold of the gate, in one place. Change one here, and the report, the exit status and the docs follow.
+
+A margin is in the unit of its measure. The quick profile asks a hundred questions a measure, where one question is a
+point: its margins are wider, and it says so. A margin holds for the point estimate; the report says beside each verdict
+whether the 95 % interval lies on the same side, that is, whether the verdict is conclusive.
+"""
+
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+
+@dataclass(frozen=True, slots=True)
+class Thresholds:
+    """The margins of one profile."""
+
+    above_reference: float
+    """A and C: how far the core may lie above the never-knew reference."""
+    probe_above_reference: float
+    """B: the same for probes and the logit lens."""
+    membership: float
+    """A: how far from the reference the membership test may lie, on either side."""
+    below_base: float
+    """D: how far the core may fall below the base."""
+    nats_above_base: float
+    """D: how much worse neutral text may be predicted, in nats a token."""
+    at_least: MappingProxyType[str, float] = field(
+        default_factory=lambda: MappingProxyType(
+            {"E.full": 0.90, "E.counterfactual": 0.90, "E.abstains": 0.90, "E.looks_up": 0.90}
+        )
+    )
+    at_most: MappingProxyType[str, float] = field(
+        default_factory=lambda: MappingProxyType({"E.del_on": 0.07, "E.del_off": 0.07})
+    )
+
+
+QUICK = Thresholds(
+    above_reference=0.07, probe_above_reference=0.08, membership=0.12, below_base=0.05, nats_above_base=0.10
+)
+FULL = Thresholds(
+    above_reference=0.05, probe_above_reference=0.02, membership=0.05, below_base=0.02, nats_above_base=0.05
+)

@@ -1,0 +1,71 @@
+"""G. Honest wording: what a report may say, and what it must say was not tested.
+
+Every sentence of the report that is not a figure comes from here, so that it can be read in one place and checked: a
+verdict speaks of the measures that were taken and of nothing else.
+"""
+
+from trainer.evaluate.measure import MEASURES, Attack
+from trainer.evaluate.outcome import Ledger, Role
+from trainer.evaluate.profile import Profile
+from trainer.evaluate.report import Report
+
+_NEVER = (
+    "attacks with gradients on the prompt (such as GCG), and prompts found by search",
+    "languages other than that of the phrasings",
+    "facts that can be inferred from other facts or from names; the control shows how much a name gives away",
+    "relearning for longer, on more facts or at other learning rates than the curves show",
+    "activation patching, steering and other interventions on hidden states",
+    "what a model of another size or another architecture would do",
+)
+"""No profile tests these."""
+
+
+def untested(ledger: Ledger, has_control: bool, profile: Profile) -> tuple[str, ...]:
+    """What this evaluation did not test: first what it might have, then what no profile does."""
+    missing = [f"{m.name} {m.title}" for m in MEASURES.values() if ledger.find(m.name, *Role) is None]
+    listed = list(ledger.not_tested)
+    known = {line.split(" ")[0].rstrip(":") for line in listed}
+    listed += [f"{name}: not part of this run" for name in missing if name.split(" ")[0] not in known]
+    if not has_control:
+        listed.append(
+            "no never-knew control was given: A, B and C are compared with guessing (stand-in subjects, names alone), "
+            "which is a weaker reference"
+        )
+    if profile.name != "full":
+        listed.append(f"the {profile.name} profile asks few questions; its margins are wider than the full profile's")
+    return (*listed, *_NEVER)
+
+
+def headline(report: Report) -> str:
+    """The verdict in one sentence, saying no more than was measured."""
+    judged = len(report.verdicts)
+    if not judged:
+        return "Nothing was judged."
+    loose = sum(verdict.passed and not verdict.conclusive for verdict in report.verdicts)
+    if report.passed:
+        doubt = f"; for {loose} of them the interval reaches beyond the margin" if loose else ""
+        return f"All {judged} judged measures lie within their margins{doubt}."
+    letters = sorted({verdict.measure[0] for verdict in report.failed})
+    named = ", ".join(f"{letter} ({Attack(letter).heading.lower()})" for letter in letters)
+    return f"{len(report.failed)} of {judged} judged measures lie outside their margins: the core fails at {named}."
+
+
+def caution(report: Report) -> str:
+    """What the verdict does not mean."""
+    asked = max((figure.n for figure in report.figures), default=0)
+    return (
+        f"This says what was measured, on at most {asked} items a measure, and nothing else. It is no proof that the "
+        "facts cannot be found by other means; what was not tested is listed at the end."
+    )
+
+
+def reference_name(role: Role | None) -> str:
+    """How the report calls a reference."""
+    names = {
+        Role.CONTROL: "the never-knew control",
+        Role.STAND_IN: "guessing (stand-in subjects)",
+        Role.CHANCE: "majority or name alone",
+        Role.BASE: "the base",
+        Role.CORE: "the core",
+    }
+    return names[role] if role is not None else "a bare limit"
