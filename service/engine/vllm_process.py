@@ -10,7 +10,7 @@ import socket
 import sys
 import tempfile
 import time
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -42,9 +42,16 @@ class VllmOptions:
 class VllmProcess:
     """A vLLM server as a child process."""
 
-    def __init__(self, folder: Path, options: VllmOptions | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        options: VllmOptions | None = None,
+        *,
+        command: Callable[[Path, int, "VllmOptions"], list[str]] | None = None,
+    ) -> None:
         self._folder = folder.resolve()
         self._options = options or VllmOptions()
+        self._command = command or vllm_command
         descriptor, name = tempfile.mkstemp(prefix="metabolism-vllm-", suffix=".log")
         os.close(descriptor)
         self.log_path = Path(name)
@@ -112,7 +119,7 @@ class VllmProcess:
 
     async def _launch(self) -> None:
         port = _free_port()
-        command = vllm_command(self._folder, port, self._options)
+        command = self._command(self._folder, port, self._options)
         with self.log_path.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable,
