@@ -26,8 +26,12 @@ from service.tracing import make_tracer
 from service.writer import Replays, Writer
 
 
-async def load_core(folder: Path, engine: str, store: Store, *, certified: bool = False) -> ServedCore:
+async def load_core(
+    folder: Path, engine: str, store: Store, *, certified: bool = False, wait_s: float = 0.0
+) -> ServedCore:
     """Load the core in `folder` on the engine called `engine`; with `certified` only if it carries a certificate.
+
+    An engine given by its URL has `wait_s` to answer.
 
     Raises:
         CoreUnusable: the folder holds no core that can be served.
@@ -37,7 +41,7 @@ async def load_core(folder: Path, engine: str, store: Store, *, certified: bool 
     if certified and certificate is None:
         raise CoreUnusable(f"{folder} has no core.json, so nothing says which protocol version the core speaks")
     codec = Codec.load(folder)
-    chosen = await choose_engine(engine, folder)
+    chosen = await choose_engine(engine, folder, wait_s=wait_s)
     name = Path(os.path.abspath(folder)).name  # noqa: PTH100, ASYNC240 - no file is touched
     return ServedCore(
         name=name,

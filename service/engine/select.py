@@ -3,10 +3,12 @@
 Called by the composition of the service and by the command line. Knows every engine; no engine knows it.
 """
 
+import asyncio
 import importlib.util
 import json
 import re
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,10 +16,11 @@ from service.engine.base import Engine
 from service.engine.embedded import EmbeddedEngine
 from service.engine.vllm_http import VllmEngine
 from service.engine.vllm_process import VllmOptions, VllmProcess, is_cpu_build
-from service.errors import CoreUnusable, SettingsError
+from service.errors import CoreUnusable, EngineUnavailable, SettingsError
 
 _URL = re.compile(r"https?://\S+")
 _SMALL_MIB = 256
+_RETRY_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,12 +33,13 @@ class Chosen:
 
 
 async def choose_engine(
-    name: str, folder: Path, *, options: VllmOptions | None = None, api_key: str | None = None
+    name: str, folder: Path, *, options: VllmOptions | None = None, api_key: str | None = None, wait_s: float = 0.0
 ) -> Chosen:
     """Start or reach the engine called `name` (``auto``, ``vllm``, ``embedded`` or a URL) for the core in `folder`.
 
     `auto` takes vLLM where it is installed, except on a CPU for a core so small that this process serves it sooner
-    than vLLM starts, and the embedded engine elsewhere.
+    than vLLM starts, and the embedded engine elsewhere. An engine given by its URL may start beside this process: it
+    has `wait_s` to answer.
 
     Raises:
         SettingsError: there is no engine of this name, or it is not installed.
@@ -45,7 +49,7 @@ async def choose_engine(
     _require_core(folder)
     if _URL.fullmatch(name):
         remote = VllmEngine(name, api_key=api_key)
-        await remote.check()
+        await _await_health(remote, wait_s)
         return Chosen(remote, name, f"a vLLM server answers at {name}, as asked")
     if name not in ("auto", "vllm", "embedded"):
         raise SettingsError(f"there is no engine {name!r}; write auto, vllm, embedded or a vLLM server's URL")
@@ -59,6 +63,18 @@ async def choose_engine(
     process = VllmProcess(folder, options or VllmOptions(max_context_tokens=_context_tokens(folder)))
     await process.start()
     return Chosen(process, name, reason)
+
+
+async def _await_health(engine: Engine, wait_s: float) -> None:
+    deadline = time.monotonic() + wait_s
+    while True:
+        try:
+            return await engine.check()
+        except EngineUnavailable:
+            if time.monotonic() + _RETRY_S > deadline:
+                await engine.close()
+                raise
+        await asyncio.sleep(_RETRY_S)
 
 
 def is_installed(package: str) -> bool:
