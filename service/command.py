@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
-_DEFAULT_KEYS = "keys.json"
+_DEFAULT_KEYS = "var/keys.json"
 
 
 def _with_exit_codes(function: Callable[_P, _R]) -> Callable[_P, _R]:
@@ -127,7 +127,7 @@ async def _serve(settings: "Settings", keys_file: Path | None) -> None:
     try:
         keys = None if keys_file is None else KeyRing(keys_file)
         store = open_store(settings)
-        core = await load_core(settings.core, settings.engine, store)
+        core = await load_core(settings.core, settings.engine, store, wait_s=settings.engine_wait_s)
         resources = assemble(settings, core, store, keys)
         if keys is not None:
             _greet_first_key(keys)
@@ -140,7 +140,7 @@ async def _serve(settings: "Settings", keys_file: Path | None) -> None:
             sys.stdout.flush()
 
         app = create_app(resources, version=_version())
-        await server.run(app, taken, ready=ready, drain_s=settings.drain_s)
+        await server.make_server(app, ready=ready, drain_s=settings.drain_s).serve(sockets=[taken])
     finally:
         taken.close()
 
@@ -235,8 +235,8 @@ _keys_option = click.option(
 @key.command("create")
 @click.option("--name", required=True, envvar="METABOLISM_NAME", help="Who will use it; shown in logs and history.")
 @click.option("--scope", required=True, envvar="METABOLISM_SCOPE", help="infer, read, write, admin: comma-separated.")
-@click.option("--requests-per-minute", type=click.IntRange(1), help="Its own rate, in place of the server's default.")
-@click.option("--concurrent", type=click.IntRange(1), help="Its own number of requests at a time.")
+@_option("--requests-per-minute", "Its own rate, in place of the server's default.", type=click.IntRange(1))
+@_option("--concurrent", "Its own number of requests at a time.", type=click.IntRange(1))
 @_keys_option
 @_json_option
 @_with_exit_codes

@@ -7,7 +7,8 @@ ServiceError
 │   ├── EngineUnavailable  the engine is down or went away; the same request may succeed later
 │   └── EngineRefused      the engine will never accept this request
 ├── QuestionRefused        what was asked cannot be asked: empty, too long, of an unknown module
-├── KeysUnusable           the file of keys cannot be read or written, or names no such key
+├── KeysUnusable           the file of keys cannot be read or written
+├── KeyRefused             there is no such key, or its name is taken
 ├── Busy                   all places are taken and the queue is full; try again later
 │   └── RateExceeded       a key made more requests, or has more running, than it may
 ├── ClientError
@@ -50,7 +51,11 @@ class QuestionRefused(ServiceError):
 
 
 class KeysUnusable(ServiceError):
-    """The file of keys cannot be read or written, or names no such key."""
+    """The file of keys cannot be read or written."""
+
+
+class KeyRefused(ServiceError):
+    """There is no such key, or its name is taken."""
 
 
 class Busy(ServiceError):

@@ -19,7 +19,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from service.errors import KeysUnusable
+from service.errors import KeyRefused, KeysUnusable
 
 _MARK = "dm"
 
@@ -109,7 +109,8 @@ class KeyRing:
         """Make a key; give it and its token, which is kept nowhere.
 
         Raises:
-            KeysUnusable: a key in use has this name, or the file cannot be written.
+            KeyRefused: a key in use has this name.
+            KeysUnusable: the file cannot be written.
         """
         token = f"{_MARK}-{secrets.token_urlsafe(32)}"
         key = Key(
@@ -123,7 +124,7 @@ class KeyRing:
         )
         with self._writing() as keys:
             if any(other.name == name and other.revoked is None for other in keys.values()):
-                raise KeysUnusable(f"there is a key called {name!r} already; revoke it first, or choose another name")
+                raise KeyRefused(f"there is a key called {name!r} already; revoke it first, or choose another name")
             keys[key.digest] = key
         return key, token
 
@@ -131,7 +132,8 @@ class KeyRing:
         """Make a key useless from now on.
 
         Raises:
-            KeysUnusable: no key in use has this name or id, or the file cannot be written.
+            KeyRefused: no key in use has this name or id.
+            KeysUnusable: the file cannot be written.
         """
         with self._writing() as keys:
             for key in keys.values():
@@ -139,7 +141,7 @@ class KeyRing:
                     revoked = keys[key.digest] = replace(key, revoked=datetime.now(UTC))
                     return revoked
             names = ", ".join(sorted(key.name for key in keys.values() if key.revoked is None)) or "none"
-            raise KeysUnusable(f"no key in use is called {name_or_id!r}; in use are: {names}")
+            raise KeyRefused(f"no key in use is called {name_or_id!r}; in use are: {names}")
 
     def _refresh(self) -> None:
         try:

@@ -3,7 +3,6 @@
 Not here: what is served. Called by `metabolism serve` and by the tests.
 """
 
-import asyncio
 import socket
 from collections.abc import Callable
 
@@ -52,8 +51,11 @@ class _Server(uvicorn.Server):
             self._ready()
 
 
-async def run(app: FastAPI, taken: socket.socket, *, ready: Callable[[], None], drain_s: float) -> None:
-    """Serve until SIGINT or SIGTERM; give running answers `drain_s` to finish."""
+def make_server(app: FastAPI, *, ready: Callable[[], None], drain_s: float) -> uvicorn.Server:
+    """Make a server of `app`; run it by ``await server.serve(sockets=[taken])``.
+
+    It ends on SIGINT and SIGTERM, or when `should_exit` is set, and gives running answers `drain_s` to finish.
+    """
     config = uvicorn.Config(
         app,
         log_config=None,
@@ -63,9 +65,4 @@ async def run(app: FastAPI, taken: socket.socket, *, ready: Callable[[], None], 
         server_header=False,
         timeout_graceful_shutdown=max(1, round(drain_s)),
     )
-    server = _Server(config, ready)
-    try:
-        await server.serve(sockets=[taken])
-    except asyncio.CancelledError:
-        server.should_exit = True
-        raise
+    return _Server(config, ready)

@@ -23,7 +23,7 @@ from service.errors import SettingsError
 PREFIX = "METABOLISM_"
 DEFAULT_CORE = Path("models/demo-core")
 DEFAULT_STORE = "knowledge.sqlite"
-DEFAULT_KEYS = Path("keys.json")
+DEFAULT_KEYS = Path("var/keys.json")
 
 
 class Settings(BaseSettings):
@@ -35,6 +35,9 @@ class Settings(BaseSettings):
     port: int = Field(default=8000, ge=0, le=65535, description="Port to listen at; 0 takes a free one.")
     core: Path = Field(default=DEFAULT_CORE, description="Folder of the core to serve.")
     engine: str = Field(default="auto", description="auto, vllm, embedded, or the URL of a vLLM server.")
+    engine_wait_s: float = Field(
+        default=0.0, ge=0, description="How long the start waits for an engine given by its URL."
+    )
     store: str = Field(default=DEFAULT_STORE, description="File or SQLAlchemy URL of the knowledge store.")
 
     keys: Path | None = Field(

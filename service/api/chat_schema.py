@@ -186,17 +186,8 @@ class ChatUsage(BaseModel):
     x_calcs: int
 
 
-class Proof(BaseModel):
-    """Our extensions of an answer: what it stands on."""
-
-    x_facts: list[FactUsed]
-    x_grounded: bool | None
-    x_generation: int
-    x_finish: Literal["stop", "length", "lookups", "deadline", "loop", "error"]
-
-
-class ChatReply(Proof):
-    """OpenAI's chat completion."""
+class ChatReply(BaseModel):
+    """OpenAI's chat completion, with what it stands on: `x_facts` from the lookup log, `x_grounded`, `x_generation`."""
 
     id: str
     object: Literal["chat.completion"] = "chat.completion"
@@ -205,3 +196,7 @@ class ChatReply(Proof):
     choices: list[Choice]
     usage: ChatUsage
     system_fingerprint: str
+    x_facts: list[FactUsed]
+    x_grounded: bool | None
+    x_generation: int
+    x_finish: Literal["stop", "length", "lookups", "deadline", "loop", "error"]

@@ -29,6 +29,8 @@ def guarded_router(scope: KeyScope, *, tags: list[str], if_guarded: bool = False
             if self.methods and asgi["method"] not in self.methods:
                 await super().handle(asgi, receive, send)
                 return
+            if self.body_field is not None:
+                _require_json(Request(asgi))
             resources = resources_of(asgi)
             if resources.keys is None or (if_guarded and not resources.settings.guard_watch):
                 await super().handle(asgi, receive, send)
@@ -48,6 +50,14 @@ def author_of(request: Request) -> str:
     """Name who makes this request: the key's name."""
     key: Key | None = getattr(request.state, "key", None)
     return LOCAL if key is None else key.name
+
+
+def _require_json(request: Request) -> None:
+    """Refuse a body of another kind. A browser's form cannot send JSON: no page reaches a local server unasked."""
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind != "application/json":
+        shown = f"the body's Content-Type is {kind[:100]!r}" if kind else "the body has no Content-Type"
+        raise Refusal(415, f"{shown}; send application/json", param="Content-Type")
 
 
 def _authenticate(resources: Resources, request: Request, scope: KeyScope) -> Key:

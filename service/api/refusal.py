@@ -198,5 +198,5 @@ def install(app: FastAPI) -> None:
 
 def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """Name the errors of a route for the OpenAPI document."""
-    always = (400, 401, 403, 413, 422, 429, 503)
+    always = (400, 401, 403, 413, 415, 422, 429, 503)
     return {status: {"model": ErrorReply, "description": HTTPStatus(status).phrase} for status in (*always, *statuses)}

@@ -69,7 +69,7 @@ def _body_schema() -> dict[str, Any]:
     }
 
 
-@router.post(PATH, response_model=UpdateReply, responses=documented(412, 415), openapi_extra=_body_schema())
+@router.post(PATH, response_model=UpdateReply, responses=documented(412), openapi_extra=_body_schema())
 async def update_knowledge(
     request: Request,
     resources: FromApp,
@@ -114,7 +114,7 @@ async def update_knowledge(
 
 
 def _format_of(request: Request) -> FileFormat | None:
-    kind = request.headers.get("content-type", _JSON).partition(";")[0].strip().lower()
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind == _JSON:
         return None
     if kind not in _FORMATS:
