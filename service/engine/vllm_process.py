@@ -123,6 +123,7 @@ class VllmProcess:
         with self.log_path.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable,
+                "-I",
                 str(Path(__file__).with_name("guard.py")),
                 *command,
                 stdin=asyncio.subprocess.PIPE,
