@@ -7,6 +7,7 @@ from collections.abc import Callable
 from types import TracebackType
 
 from knowledge_store.lookup import Outcome, look_up
+from knowledge_store.meaning import Meaning
 from knowledge_store.module import ModuleInfo
 from knowledge_store.protocol import Query
 from knowledge_store.view import Page, View
@@ -15,8 +16,9 @@ from knowledge_store.view import Page, View
 class Generation:
     """A pinned generation, seen through some modules. Use it as a context manager; any thread may read from it."""
 
-    def __init__(self, view: View, release: Callable[[int], None]) -> None:
+    def __init__(self, view: View, meaning: Meaning, release: Callable[[int], None]) -> None:
         self._view = view
+        self._meaning = meaning
         self._release: Callable[[int], None] | None = release
 
     @property
@@ -35,7 +37,7 @@ class Generation:
         Raises:
             StoreUnavailable: the database did not answer.
         """
-        return look_up(self._view, query)
+        return look_up(self._view, self._meaning, query)
 
     def facts(
         self,

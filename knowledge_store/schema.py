@@ -142,6 +142,15 @@ Index(
     postgresql_where=text(f"to_gen < {OPEN}"),
 )
 
+name = Table(
+    "name",
+    metadata,
+    Column("subject64", _Number, primary_key=True, autoincrement=False),
+    Column("head64", _Number, nullable=False, index=True),
+    Column("tail64", _Number, nullable=False, index=True),
+)
+"""Every subject that any fact ever had, to be found by one half of its name."""
+
 alias = Table(
     "alias",
     metadata,

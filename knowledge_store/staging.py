@@ -5,20 +5,21 @@ nobody waits for it and a crash leaves nothing visible. Not here: making it visi
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import islice
 from typing import Any
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, Table, delete, insert, select, update
 
 from knowledge_store.change import PROBLEM_LIMIT, Change, FactChange, Problem
 from knowledge_store.database import Database
 from knowledge_store.errors import InvalidChange, InvalidFact, StagingLost
 from knowledge_store.fact import Fact, check_fact
 from knowledge_store.key import hash64, normalise
-from knowledge_store.schema import OPEN, alias, counter, fact, layer, retraction
+from knowledge_store.schema import OPEN, alias, counter, fact, layer, name, retraction
+from knowledge_store.spelling import halves
 from knowledge_store.vocabulary import PendingVocabulary, Vocabulary
 
 CHUNK = 8_192
@@ -93,37 +94,46 @@ def write_chunk(
         raise StagingLost("the change took so long that its staged part was swept away; make it again, in less time")
     first = take_numbers(connection, "fact", len(chunk))
     rows: list[tuple[Any, ...]] = []
-    aliases: list[tuple[int, int, int]] = []
+    aliases: list[tuple[Any, ...]] = []
     retractions: list[tuple[Any, ...]] = []
+    names: dict[int, tuple[int, int, int]] = {}
     for number, (ordinal, item) in enumerate(chunk, first):
         it = item.fact
-        subject64 = hash64(normalise(it.subject))
+        subject = normalise(it.subject)
+        subject64 = hash64(subject)
         relation_id = pending.number(it.relation)
         if item.delete:
             value64 = hash64(normalise(it.value)) if it.value else None
             retractions.append((staged.layer_id, ordinal, subject64, relation_id, value64))
             continue
+        if subject64 not in names:
+            names[subject64] = (subject64, *halves(subject))
         rows.append(_row(number, staged.layer_id, ordinal, it, subject64, relation_id))
         if it.aliases:
-            aliases += [(key64, number, subject64) for key64 in {hash64(normalise(name)) for name in it.aliases}]
+            aliases += [(key64, number, subject64) for key64 in {hash64(normalise(other)) for other in it.aliases}]
     for table, values in ((fact, rows), (alias, aliases), (retraction, retractions)):
         insert_rows(connection, table, values)
+    insert_rows(connection, name, list(names.values()), known_ones=True)
 
 
-def take_numbers(connection: Connection, name: str, count: int) -> int:
+def take_numbers(connection: Connection, of: str, count: int) -> int:
     """Take `count` numbers that were never used; the first one is given."""
-    statement = update(counter).where(counter.c.name == name).values(next=counter.c.next + count)
+    statement = update(counter).where(counter.c.name == of).values(next=counter.c.next + count)
     after = connection.scalar(statement.returning(counter.c.next))
-    assert after is not None, f"there is no counter called {name}"
+    assert after is not None, f"there is no counter called {of}"
     return int(after) - count
 
 
-def insert_rows(connection: Connection, table: Any, rows: list[tuple[Any, ...]]) -> None:
-    """Insert tuples in the order of the table's columns: a third of the time that dictionaries take."""
-    if not rows:
-        return
-    sql = str(insert(table).compile(dialect=connection.dialect))
-    connection.exec_driver_sql(sql, rows)
+def insert_rows(
+    connection: Connection, table: Table, rows: Sequence[tuple[Any, ...]], *, known_ones: bool = False
+) -> None:
+    """Insert tuples in the order of the table's columns: a third of the time that dictionaries take.
+
+    With `known_ones`, rows may be among them that are there already.
+    """
+    if rows:
+        sql = str(insert(table).compile(dialect=connection.dialect))
+        connection.exec_driver_sql(sql + " ON CONFLICT DO NOTHING" if known_ones else sql, list(rows))
 
 
 def _row(number: int, layer_id: int, ordinal: int, it: Fact, subject64: int, relation_id: int) -> tuple[Any, ...]:

@@ -27,6 +27,7 @@ from knowledge_store.errors import (
 )
 from knowledge_store.fact import check_module_name
 from knowledge_store.generation import Generation
+from knowledge_store.meaning import Meaning
 from knowledge_store.migration import prepare
 from knowledge_store.module import (
     Catalog,
@@ -52,7 +53,7 @@ class Store:
 
     def __init__(self, database: Database, embedder: Embedder) -> None:
         self._database = database
-        self._embedder = embedder
+        self._meaning = Meaning(embedder, lambda: None)
         self._vocabulary = Vocabulary(database)
         self._catalog = Catalog(database)
         self._declarations = DeclarationReader(database)
@@ -113,7 +114,7 @@ class Store:
             self._pins[number] += 1
             view = self._views.get(key)
         try:
-            return Generation(view or self._make_view(key), self._unpin)
+            return Generation(view or self._make_view(key), self._meaning, self._unpin)
         except BaseException:
             self._unpin(number)
             raise

@@ -18,7 +18,8 @@ from knowledge_store.fact import Fact
 from knowledge_store.key import hash64, normalise
 from knowledge_store.module import State
 from knowledge_store.row import COLUMNS, fact_from
-from knowledge_store.schema import alias, fact
+from knowledge_store.schema import alias, fact, name
+from knowledge_store.spelling import SHORTEST, half_keys, middle_swapped, one_edit_apart
 from knowledge_store.vocabulary import Vocabulary
 
 ROW_LIMIT = 10_000
@@ -34,7 +35,7 @@ class Statements:
 
     def __init__(self, database: Database) -> None:
         def by(*names: str) -> str:
-            keys = [fact.c[name] == bindparam(name) for name in names]
+            keys = [fact.c[column] == bindparam(column) for column in names]
             rows = select(*_SHOWN).where(*keys, *_HOLDS).order_by(fact.c.id)
             return f"{database.compile(rows, *names, 'g', 'h')} LIMIT {ROW_LIMIT}"
 
@@ -43,6 +44,16 @@ class Statements:
         self.subjects = by("value64", "relation_id")
         self.of_value = by("value64")
         self.by_number = by("id")
+        ever = select(fact.c.subject).where(fact.c.subject64 == bindparam("subject64"))
+        self.ever = f"{database.compile(ever, 'subject64')} LIMIT 1"
+
+        def by_half(column: Any) -> str:
+            keys = [bindparam(key) for key in ("one", "two", "three")]
+            near = select(fact.c.layer_id, fact.c.subject).join(name, name.c.subject64 == fact.c.subject64)
+            sql = database.compile(near.where(column.in_(keys), *_HOLDS), "one", "two", "three", "g", "h")
+            return f"{sql} LIMIT {ROW_LIMIT}"
+
+        self.by_head, self.by_tail = by_half(name.c.head64), by_half(name.c.tail64)
         named = (
             select(alias.c.subject64, fact.c.layer_id, fact.c.aliases, fact.c.subject)
             .join(fact, fact.c.id == alias.c.fact_id)
@@ -81,9 +92,9 @@ class View:
         self._vocabulary = vocabulary
         self._modules = {state.layer_id: (rank, state.name) for rank, state in enumerate(states)}
 
-    def relation(self, name: str) -> int | None:
+    def relation(self, written: str) -> int | None:
         """Give the number of a relation by its own name, or None where nobody ever used it."""
-        return self._vocabulary.find(name)
+        return self._vocabulary.find(written)
 
     def values(self, subject: str, relation_id: int) -> tuple[Fact, ...]:
         """Give the facts of a subject and a relation, of the first module that has any."""
@@ -106,9 +117,9 @@ class View:
         """Give the facts with a value, whatever the relation, less those that are overridden."""
         return self._standing(self._run(self._sql.of_value, hash64(normalise(value))), normalise(value))
 
-    def aliased(self, name: str) -> tuple[str, ...]:
-        """Give the subjects, as written, that have `name` for an alias."""
-        key = normalise(name)
+    def aliased(self, other: str) -> tuple[str, ...]:
+        """Give the subjects, as written, that have `other` for an alias."""
+        key = normalise(other)
         found: dict[int, str] = {}
         for subject64, layer_id, aliases, subject in self._execute(
             self._sql.aliased, (hash64(key), self.number, self.number)
@@ -116,6 +127,23 @@ class View:
             if layer_id in self._modules and key in map(normalise, json.loads(aliases)):
                 found.setdefault(subject64, subject)
         return tuple(found.values())
+
+    def ever_knew(self, subject: str) -> bool:
+        """Whether the store ever had a fact of the subject: then the name is no slip of the pen."""
+        return bool(self._execute(self._sql.ever, (hash64(normalise(subject)),)))
+
+    def one_edit_from(self, subject: str) -> tuple[str, ...]:
+        """Give the subjects, as written, whose names are one edit from `subject`."""
+        key = normalise(subject)
+        if len(key) < SHORTEST:
+            return ()
+        heads, tails = half_keys(key)
+        number = self.number
+        rows = self._execute(self._sql.by_head, (*heads, number, number))
+        rows += self._execute(self._sql.by_tail, (*tails, number, number))
+        near = {it for layer_id, it in rows if layer_id in self._modules}
+        near |= {it.subject for it in self.of_subject(middle_swapped(key))}
+        return tuple({form: it for it in near if one_edit_apart(form := normalise(it), key)}.values())
 
     def by_number(self, numbers: Iterable[int]) -> tuple[Fact, ...]:
         """Give the facts with these row numbers that this view shows, in the order of `numbers`."""
