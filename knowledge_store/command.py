@@ -132,7 +132,11 @@ def import_facts(
         file.open("rb") as stream,
         tqdm(total=size, unit="B", unit_scale=True, desc=file.name, disable=None, file=sys.stderr) as bar,
     ):
-        facts = read_changes(stream, chosen, module, progress=lambda count: bar.update(count) and None)
+
+        def advance(count: int) -> None:
+            bar.update(count)
+
+        facts = read_changes(stream, chosen, module, progress=advance)
         report = store.commit(Change(module, mode, facts), author=author, dry_run=dry_run)
     verb = "would make" if dry_run else "made"
     _print(

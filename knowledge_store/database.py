@@ -90,6 +90,13 @@ class Database:
         self._held.append(raw)
         return raw  # type: ignore[no-any-return]
 
+    def release(self) -> None:
+        """Close this thread's connection: for a thread that ends before the store does."""
+        raw = self._local.__dict__.pop("connection", None)
+        if raw is not None:
+            self._held.remove(raw)
+            raw.close()
+
     def compile(self, statement: ClauseElement, *parameters: str) -> str:
         """Make SQL text of `statement` for `reader().execute`, which takes `parameters` in this order."""
         compiled: Any = statement.compile(dialect=self.engine.dialect)

@@ -47,9 +47,9 @@ class Declarations:
             if inverse is not None:
                 self.by_inverse[normalise(inverse)] = relation_id
 
-    def functional(self, relation_id: int) -> bool:
+    def functional(self, relation_id: int | None) -> bool:
         """Whether a subject has at most one value of the relation at a time."""
-        declared = self.by_relation.get(relation_id)
+        declared = None if relation_id is None else self.by_relation.get(relation_id)
         return declared is None or declared.functional
 
 

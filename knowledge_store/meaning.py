@@ -4,7 +4,7 @@ Not here: what is done with a proposal (``phrase.py``), how vectors are searched
 """
 
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -42,7 +42,7 @@ class Proposer(Protocol):
 class Meaning:
     """Compares by the store's embedder."""
 
-    def __init__(self, embedder: Embedder, proposer: Callable[[], Proposer | None]) -> None:
+    def __init__(self, embedder: Embedder, proposer: Proposer) -> None:
         self._embedder = embedder
         self._proposer = proposer
         self._thresholds = NGRAM if embedder.name.startswith("ngram") else SENTENCE
@@ -60,9 +60,8 @@ class Meaning:
         return close, best
 
     def propose(self, view: View, text: str, count: int = 8) -> tuple[Fact, ...]:
-        """Give the facts whose subject and relation lie nearest to `text`; none while there is no index."""
-        proposer = self._proposer()
-        return () if proposer is None else proposer.near(view, self._vector(text), count)
+        """Give the facts whose subject and relation lie nearest to `text`."""
+        return self._proposer.near(view, self._vector(text), count)
 
     def _vector(self, text: str) -> NDArray[np.float32]:
         vector = self._vectors.get(text)

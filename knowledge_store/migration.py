@@ -2,11 +2,13 @@
 
 import os
 import uuid
+from pathlib import Path
 
 from sqlalchemy import Connection, insert, inspect, select
 
 from knowledge_store.database import Database
-from knowledge_store.errors import NotAStore, StoreUnavailable
+from knowledge_store.embed import DEFAULT, Embedder, embedder_named
+from knowledge_store.errors import EmbedderMismatch, NotAStore, StoreUnavailable
 from knowledge_store.schema import SCHEMA_VERSION, counter, meta, metadata
 
 
@@ -32,6 +34,34 @@ def prepare(database: Database) -> None:
         )
 
 
+def index_place(database: Database) -> tuple[str, Path]:
+    """Give the store's own name and the folder for its index: beside the file, or in this machine's cache."""
+    with database.read() as connection:
+        store = connection.scalar(select(meta.c.value).where(meta.c.key == "store")) or ""
+    if database.path is not None:
+        return store, database.path.with_name(database.path.name + ".index")
+    cache = Path(os.environ.get("XDG_CACHE_HOME", "") or Path.home() / ".cache")
+    return store, cache / "metabolism" / store
+
+
+def chosen_embedder(database: Database, wanted: Embedder | None) -> Embedder:
+    """Give the embedder whose vectors the store has: `wanted`, if given, must be that one.
+
+    Raises:
+        EmbedderMismatch: the store was embedded by another.
+    """
+    with database.read() as connection:
+        name = connection.scalar(select(meta.c.value).where(meta.c.key == "embedder")) or DEFAULT
+    if wanted is None:
+        return embedder_named(name)
+    if wanted.name != name:
+        raise EmbedderMismatch(
+            f"the store's vectors are by {name}, not by {wanted.name}; to make them anew: "
+            f"metabolism knowledge rebuild --embedder {wanted.name}"
+        )
+    return wanted
+
+
 def _version(connection: Connection, tables: set[str]) -> int | None:
     if not tables:
         return None
@@ -48,5 +78,5 @@ def _version(connection: Connection, tables: set[str]) -> int | None:
 def _create(connection: Connection) -> None:
     metadata.create_all(connection)
     connection.execute(insert(counter), [{"name": "fact", "next": 1}, {"name": "layer", "next": 1}])
-    facts = {"schema": str(SCHEMA_VERSION), "store": uuid.uuid4().hex}
+    facts = {"schema": str(SCHEMA_VERSION), "store": uuid.uuid4().hex, "embedder": DEFAULT}
     connection.execute(insert(meta), [{"key": key, "value": value} for key, value in facts.items()])

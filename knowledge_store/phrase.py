@@ -1,7 +1,8 @@
 """Free text: which fact does a phrase ask for?
 
 The names of subjects that stand in the text decide what it is about, and the words that are left decide the relation.
-The vectors only propose; nothing is answered whose name the text does not hold. Not here: keyed queries (``lookup.py``).
+The vectors only propose; nothing is answered whose name the text does not hold.
+Not here: keyed queries (``lookup.py``).
 """
 
 from collections.abc import Iterable

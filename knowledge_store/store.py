@@ -17,7 +17,7 @@ from knowledge_store import staging
 from knowledge_store.change import Change, CommitReport, Policy
 from knowledge_store.database import Database, translated
 from knowledge_store.declaration import Declaration, DeclarationReader, write_declaration
-from knowledge_store.embed import Embedder, NgramEmbedder
+from knowledge_store.embed import Embedder
 from knowledge_store.errors import (
     InvalidFact,
     ModuleNotMounted,
@@ -27,8 +27,9 @@ from knowledge_store.errors import (
 )
 from knowledge_store.fact import check_module_name
 from knowledge_store.generation import Generation
+from knowledge_store.indexer import Indexer, IndexStatus
 from knowledge_store.meaning import Meaning
-from knowledge_store.migration import prepare
+from knowledge_store.migration import chosen_embedder, index_place, prepare
 from knowledge_store.module import (
     Catalog,
     ModuleInfo,
@@ -53,7 +54,9 @@ class Store:
 
     def __init__(self, database: Database, embedder: Embedder) -> None:
         self._database = database
-        self._meaning = Meaning(embedder, lambda: None)
+        store_id, folder = index_place(database)
+        self._indexer = Indexer(database, embedder, folder, store_id)
+        self._meaning = Meaning(embedder, self._indexer)
         self._vocabulary = Vocabulary(database)
         self._catalog = Catalog(database)
         self._declarations = DeclarationReader(database)
@@ -74,7 +77,7 @@ class Store:
         database = Database(location)
         try:
             prepare(database)
-            return cls(database, embedder or NgramEmbedder())
+            return cls(database, chosen_embedder(database, embedder))
         except BaseException:
             database.close()
             raise
@@ -271,10 +274,17 @@ class Store:
         pending.settle()
         return number
 
+    # --- The index. ---
+
+    def index(self, *, timeout_s: float | None = None) -> IndexStatus:
+        """Wait until the index of vectors covers every fact, building it if need be; say how far it is."""
+        return self._indexer.wait(timeout_s)
+
     # --- The end. ---
 
     def close(self) -> None:
         """Close the store. Safe to call twice."""
+        self._indexer.close()
         self._database.close()
 
     def __enter__(self) -> "Store":

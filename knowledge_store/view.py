@@ -5,7 +5,7 @@ Not here: in which order a lookup tries what (``lookup.py``).
 """
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,12 +43,11 @@ class Statements:
         self.of_subject = by("subject64")
         self.subjects = by("value64", "relation_id")
         self.of_value = by("value64")
-        self.by_number = by("id")
         ever = select(fact.c.subject).where(fact.c.subject64 == bindparam("subject64"))
         self.ever = f"{database.compile(ever, 'subject64')} LIMIT 1"
 
         def by_half(column: Any) -> str:
-            keys = [bindparam(key) for key in ("one", "two", "three")]
+            keys: list[Any] = [bindparam(key) for key in ("one", "two", "three")]
             near = select(fact.c.layer_id, fact.c.subject).join(name, name.c.subject64 == fact.c.subject64)
             sql = database.compile(near.where(column.in_(keys), *_HOLDS), "one", "two", "three", "g", "h")
             return f"{sql} LIMIT {ROW_LIMIT}"
@@ -101,6 +100,10 @@ class View:
         key = normalise(subject)
         return self._first(self._run(self._sql.values, hash64(key), relation_id), key)
 
+    def of_key(self, subject64: int, relation_id: int) -> tuple[Fact, ...]:
+        """Give the facts of a subject and a relation by their numbers: for what an index proposes."""
+        return self._first(self._run(self._sql.values, subject64, relation_id), None)
+
     def of_subject(self, subject: str) -> tuple[Fact, ...]:
         """Give all facts of a subject; each relation from the first module that has it."""
         key = normalise(subject)
@@ -145,11 +148,7 @@ class View:
         near |= {it.subject for it in self.of_subject(middle_swapped(key))}
         return tuple({form: it for it in near if one_edit_apart(form := normalise(it), key)}.values())
 
-    def by_number(self, numbers: Iterable[int]) -> tuple[Fact, ...]:
-        """Give the facts with these row numbers that this view shows, in the order of `numbers`."""
-        return tuple(it for number in numbers for it in self._standing(self._run(self._sql.by_number, number), None))
-
-    def _first(self, rows: list[Any], key: str) -> tuple[Fact, ...]:
+    def _first(self, rows: list[Any], key: str | None) -> tuple[Fact, ...]:
         best: list[Fact] = []
         best_rank = len(self._modules)
         for row in rows:
@@ -157,7 +156,7 @@ class View:
             if place is None or place[0] > best_rank:
                 continue
             it = fact_from(row[2:], place[1])
-            if normalise(it.subject) == key and it.holds_on(self.day):
+            if (key is None or normalise(it.subject) == key) and it.holds_on(self.day):
                 if place[0] < best_rank:
                     best_rank, best = place[0], []
                 best.append(it)
