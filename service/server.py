@@ -4,7 +4,8 @@ Not here: what is served. Called by `metabolism serve` and by the tests.
 """
 
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import uvicorn
 from fastapi import FastAPI
@@ -49,6 +50,15 @@ class _Server(uvicorn.Server):
         await super().startup(sockets)
         if self.started:
             self._ready()
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Take SIGINT and SIGTERM as a wish to end, not to be raised again after a good end: the exit status is 0."""
+        with super().capture_signals():
+            try:
+                yield
+            finally:
+                self._captured_signals.clear()
 
 
 def make_server(app: FastAPI, *, ready: Callable[[], None], drain_s: float) -> uvicorn.Server:
