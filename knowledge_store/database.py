@@ -129,6 +129,12 @@ class Database:
             connection.info["deferred"] = True
             yield connection
 
+    def scrub(self) -> None:
+        """Overwrite what was deleted, so that the bytes are gone from the files, as far as the database allows."""
+        if self.sqlite:
+            with translated(self.driver_error):
+                self.reader().execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
     def close(self) -> None:
         """Close every connection. Safe to call twice."""
         self._closed = True
@@ -156,6 +162,7 @@ def _sqlite_engine(url: str) -> Engine:
             f"mmap_size={_MMAP_BYTES}",
             f"cache_size=-{_CACHE_KIB}",
             "temp_store=MEMORY",
+            "secure_delete=ON",
         ):
             raw.execute(f"PRAGMA {pragma}")
 

@@ -104,6 +104,16 @@ def check_fact(fact: Fact, *, value_required: bool = True) -> None:
         raise InvalidFact(f"valid_to ({fact.valid_to}) is exclusive and must come after valid_from ({fact.valid_from})")
 
 
+def check_declaration_name(*names: str) -> None:
+    """Check the names that a declaration gives a relation.
+
+    Raises:
+        InvalidFact: one is blank, too long or not text that a database can hold.
+    """
+    for name in names:
+        _check_name("relation", name)
+
+
 def _check_name(field: str, text: str, limit: int = NAME_LIMIT) -> None:
     if len(text) > limit:
         raise InvalidFact(f"the {field} has {len(text):,} characters; {limit:,} at most")

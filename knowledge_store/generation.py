@@ -3,23 +3,27 @@
 Not here: what changes it (``store.py``), how a lookup goes (``lookup.py``).
 """
 
-from collections.abc import Callable
+import time
 from types import TracebackType
 
 from knowledge_store.lookup import Outcome, look_up
 from knowledge_store.meaning import Meaning
 from knowledge_store.module import ModuleInfo
 from knowledge_store.protocol import Query
+from knowledge_store.timeline import GRACE, Pins
 from knowledge_store.view import Page, View
+
+_SAFE_S = GRACE.total_seconds() / 2
 
 
 class Generation:
     """A pinned generation, seen through some modules. Use it as a context manager; any thread may read from it."""
 
-    def __init__(self, view: View, meaning: Meaning, release: Callable[[int], None]) -> None:
+    def __init__(self, view: View, meaning: Meaning, pins: Pins) -> None:
         self._view = view
         self._meaning = meaning
-        self._release: Callable[[int], None] | None = release
+        self._pins: Pins | None = pins
+        self._safe_until = time.monotonic() + _SAFE_S
 
     @property
     def number(self) -> int:
@@ -35,8 +39,11 @@ class Generation:
         """Answer `query`; tens of microseconds for an exact key, so call it from an event loop without a thread.
 
         Raises:
+            GenerationGone: nobody looked anything up for long, and another process dropped the generation.
             StoreUnavailable: the database did not answer.
         """
+        if time.monotonic() > self._safe_until:
+            self._renew()
         return look_up(self._view, self._meaning, query)
 
     def facts(
@@ -61,9 +68,14 @@ class Generation:
 
     def close(self) -> None:
         """Let go of the generation. Safe to call twice."""
-        release, self._release = self._release, None
-        if release is not None:
-            release(self._view.number)
+        pins, self._pins = self._pins, None
+        if pins is not None:
+            pins.drop(self._view.number)
+
+    def _renew(self) -> None:
+        if self._pins is not None:
+            self._pins.tell(self._view.number)
+        self._safe_until = time.monotonic() + _SAFE_S
 
     def __enter__(self) -> "Generation":
         return self

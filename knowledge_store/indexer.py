@@ -153,6 +153,17 @@ class Indexer:
             thread.join(timeout_s)
         return self.status()
 
+    def restart(self, store: str) -> None:
+        """Begin anew: the database is another one."""
+        with self._lock:
+            if self._thread is not None:
+                self._closing.set()
+                self._thread.join()
+                self._closing.clear()
+            self._store = store
+            self._segments = _Segments()
+            self._opened = False
+
     def close(self) -> None:
         """Let the thread end."""
         self._closing.set()

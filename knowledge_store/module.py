@@ -3,6 +3,7 @@
 Not here: the facts (``publish.py``, ``view.py``).
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -10,6 +11,7 @@ from sqlalchemy import Connection, bindparam, func, insert, select, update
 
 from knowledge_store.change import Policy
 from knowledge_store.database import Database
+from knowledge_store.errors import ModuleNotMounted, UnknownModule
 from knowledge_store.schema import OPEN, event, module, state
 
 
@@ -128,6 +130,31 @@ def end_state(connection: Connection, generation: int, module_id: int) -> None:
     open_one = (state.c.module_id == module_id) & (state.c.to_gen == OPEN)
     connection.execute(state.delete().where(open_one, state.c.from_gen == generation))
     connection.execute(update(state).where(open_one).values(to_gen=generation))
+
+
+def known_state(states: Mapping[str, State], name: str, number: int) -> State:
+    """Give the module's state.
+
+    Raises:
+        UnknownModule: there is none.
+    """
+    if name not in states:
+        raise UnknownModule(f"generation {number} has no module {name[:100]!r}; it has: {', '.join(states) or 'none'}")
+    return states[name]
+
+
+def choose_states(states: Sequence[State], names: Sequence[str], number: int) -> list[State]:
+    """Give the states of the modules that a reader asks for, in the reader's order of precedence.
+
+    Raises:
+        UnknownModule: there is no such module, or it is not mounted.
+    """
+    by_name = {state.name: state for state in states}
+    chosen = [known_state(by_name, name, number) for name in dict.fromkeys(names)]
+    for it in chosen:
+        if not it.mounted:
+            raise ModuleNotMounted(f"module {it.name!r} is not mounted in generation {number}; mount it first")
+    return chosen
 
 
 def write_event(

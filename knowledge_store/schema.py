@@ -151,6 +151,28 @@ name = Table(
 )
 """Every subject that any fact ever had, to be found by one half of its name."""
 
+pin = Table(
+    "pin",
+    metadata,
+    Column("process", Text, primary_key=True),
+    Column("generation", _Number, primary_key=True, autoincrement=False),
+    Column("until", Text, nullable=False),
+)
+"""Old generations that a process reads, until a time; it renews them while it does."""
+
+redaction = Table(
+    "redaction",
+    metadata,
+    Column("generation", _Number, primary_key=True, autoincrement=False),
+    Column("module_id", _Number, nullable=False),
+    Column("at", Text, nullable=False),
+    Column("author", Text, nullable=False),
+    Column("subject", Text, nullable=False),
+    Column("relation", Text, nullable=False),
+    Column("facts", _Number, nullable=False),
+)
+"""Tombstones: that something was erased, not what."""
+
 alias = Table(
     "alias",
     metadata,

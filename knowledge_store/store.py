@@ -1,31 +1,29 @@
 """The store: what changes. It opens a database, commits changes, and hands out generations.
 
-Not here: what a change does row by row (``staging.py``, ``publish.py``), reading (``generation.py``).
+Not here: what a change does row by row (``staging.py``, ``publish.py``), reading (``generation.py``), backups and
+checks (``care.py``).
 """
 
 import threading
-from collections import Counter, OrderedDict
-from collections.abc import Callable, Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import TracebackType
 
-from sqlalchemy import Connection, func, insert, select
+from sqlalchemy import bindparam, func, select
 
-from knowledge_store import staging
+from knowledge_store import erasure, staging, timeline
 from knowledge_store.change import Change, CommitReport, Policy
+from knowledge_store.commit import commit_rollback, commit_staged
 from knowledge_store.database import Database, translated
 from knowledge_store.declaration import Declaration, DeclarationReader, write_declaration
 from knowledge_store.embed import Embedder
-from knowledge_store.errors import (
-    InvalidFact,
-    ModuleNotMounted,
-    PreconditionFailed,
-    UnknownGeneration,
-    UnknownModule,
-)
-from knowledge_store.fact import check_module_name
+from knowledge_store.erasure import CompactionReport
+from knowledge_store.errors import InvalidFact, UnknownGeneration
+from knowledge_store.fact import Fact, check_declaration_name, check_module_name
 from knowledge_store.generation import Generation
 from knowledge_store.indexer import Indexer, IndexStatus
 from knowledge_store.meaning import Meaning
@@ -34,15 +32,18 @@ from knowledge_store.module import (
     Catalog,
     ModuleInfo,
     State,
+    choose_states,
     end_state,
-    new_state,
+    known_state,
     states_within,
     write_event,
     write_state,
 )
-from knowledge_store.publish import Tally, publish
+from knowledge_store.rollback import Difference, Place, difference
 from knowledge_store.schema import generation as generation_table
+from knowledge_store.schema import meta
 from knowledge_store.staging import Staged
+from knowledge_store.timeline import GRACE, HistoryEntry, Pins, begin_generation, head_within
 from knowledge_store.view import Statements, View
 from knowledge_store.vocabulary import PendingVocabulary, Vocabulary
 
@@ -54,6 +55,7 @@ class Store:
 
     def __init__(self, database: Database, embedder: Embedder) -> None:
         self._database = database
+        self._embedder = embedder
         store_id, folder = index_place(database)
         self._indexer = Indexer(database, embedder, folder, store_id)
         self._meaning = Meaning(embedder, self._indexer)
@@ -61,9 +63,14 @@ class Store:
         self._catalog = Catalog(database)
         self._declarations = DeclarationReader(database)
         self._statements = Statements(database)
-        self._head_sql = database.compile(select(func.max(generation_table.c.number)))
+        newest = select(func.max(generation_table.c.number)).scalar_subquery()
+        named = select(meta.c.value).where(meta.c.key == bindparam("key")).scalar_subquery()
+        self._head_sql = (
+            database.compile(select(newest, named), "key_1").replace("?", "'store'").replace("%s", "'store'")
+        )
+        self._identity = store_id
         self._views: OrderedDict[tuple[int, tuple[str, ...] | None, str], View] = OrderedDict()
-        self._pins: Counter[int] = Counter()
+        self._pins = Pins(database)
         self._lock = threading.Lock()
 
     @classmethod
@@ -72,6 +79,7 @@ class Store:
 
         Raises:
             NotAStore: the file is no database, or another program's.
+            EmbedderMismatch: the store's vectors were made by another embedder than `embedder`.
             StoreUnavailable: it cannot be opened; the text says why.
         """
         database = Database(location)
@@ -88,8 +96,10 @@ class Store:
     def head(self) -> int:
         """The number of the newest generation; 0 in a new store. Sees what other processes committed."""
         with translated(self._database.driver_error):
-            row = self._database.reader().execute(self._head_sql, ()).fetchone()
-        return int(row[0] or 0)
+            number, identity = self._database.reader().execute(self._head_sql, ("store",)).fetchone()
+        if identity != self._identity:  # somebody restored a backup
+            self._forget()
+        return int(number or 0)
 
     def generation(
         self,
@@ -104,58 +114,83 @@ class Store:
 
         Raises:
             UnknownGeneration: there is none of that number, or none so early.
+            GenerationGone: it was dropped by a compaction.
             UnknownModule: a module does not exist in it, or is not mounted.
         """
-        if number is None:
-            number = self.head if as_of is None else self._head_at(as_of)
-        elif as_of is not None:
+        head = self.head
+        if number is not None and as_of is not None:
             raise ValueError("ask for a generation by its number or by a time, not by both")
-        elif not 0 <= number <= self.head:
-            raise UnknownGeneration(f"there is no generation {number}; the newest is {self.head}")
-        key = (number, None if modules is None else tuple(modules), datetime.now(UTC).date().isoformat())
-        with self._lock:
-            self._pins[number] += 1
-            view = self._views.get(key)
+        if as_of is not None:
+            with self._database.read() as connection:
+                number = timeline.head_at(connection, as_of)
+        if number is None:
+            number = head
+        elif not 0 <= number <= head:
+            raise UnknownGeneration(f"there is no generation {number}; the newest is {head}")
+        self._pins.take(number)
         try:
-            return Generation(view or self._make_view(key), self._meaning, self._unpin)
+            if number != head:
+                self._pins.tell(number)
+            return Generation(self._view(number, modules), self._meaning, self._pins)
         except BaseException:
-            self._unpin(number)
+            self._pins.drop(number)
             raise
 
-    def _head_at(self, at: datetime) -> int:
-        if at.tzinfo is None:
-            raise ValueError(f"the time {at.isoformat()} has no time zone; write it as in RFC 3339, with one")
-        stamp = at.astimezone(UTC).isoformat(timespec="microseconds")
-        with self._database.read() as connection:
-            newest = select(func.max(generation_table.c.number)).where(generation_table.c.at <= stamp)
-            number = connection.scalar(newest)
-        if number is None:
-            raise UnknownGeneration(f"the store had no generation yet at {at.isoformat()}")
-        return int(number)
-
-    def _make_view(self, key: tuple[int, tuple[str, ...] | None, str]) -> View:
-        number, modules, day = key
+    def _view(self, number: int, modules: Sequence[str] | None) -> View:
+        key = (number, None if modules is None else tuple(modules), datetime.now(UTC).date().isoformat())
+        with self._lock:
+            view = self._views.get(key)
+        if view is not None:
+            return view
         with translated(self._database.driver_error):
             states = self._catalog.at(number)
             declarations = self._declarations.at(number)
-        chosen = [it for it in states if it.mounted] if modules is None else _choose(states, modules, number)
-        view = View(self._database, self._statements, self._vocabulary, declarations, chosen, number, day)
+        chosen = [it for it in states if it.mounted] if modules is None else choose_states(states, modules, number)
+        view = View(self._database, self._statements, self._vocabulary, declarations, chosen, number, key[2])
         with self._lock:
             self._views[key] = view
             while len(self._views) > _VIEWS:
                 self._views.popitem(last=False)
         return view
 
-    def _unpin(self, number: int) -> None:
+    def _forget(self) -> None:
+        """Drop all that is remembered of the database's content."""
+        self._identity, _ = index_place(self._database)
+        self._indexer.restart(self._identity)
+        self._vocabulary.forget()
         with self._lock:
-            self._pins[number] -= 1
-            if not self._pins[number]:
-                del self._pins[number]
+            self._views.clear()
 
     def modules(self) -> tuple[ModuleInfo, ...]:
         """Give all modules of the head, unmounted ones included, in order of precedence."""
+        head = self.head
         with translated(self._database.driver_error):
-            return tuple(state.info for state in self._catalog.at(self.head))
+            return tuple(state.info for state in self._catalog.at(head))
+
+    def history(
+        self, *, module: str | None = None, limit: int = 100, before: int | None = None
+    ) -> tuple[HistoryEntry, ...]:
+        """Say who changed what when, the newest first, from generation `before` backwards if given."""
+        with self._database.read() as connection:
+            return timeline.history(connection, module, limit, before)
+
+    @contextmanager
+    def difference(self, module: str, before: int, after: int) -> Iterator[Iterator[Difference]]:
+        """Compare a module in two generations, streaming: ``with store.difference("m", 3, 5) as differences: …``.
+
+        Raises:
+            GenerationGone: one of them was dropped by a compaction.
+            UnknownModule: neither has the module.
+        """
+        with self._database.read() as connection:
+            places = []
+            for number in (before, after):
+                timeline.check_kept(connection, number)
+                state = states_within(connection, number).get(module)
+                places.append(Place(None if state is None else state.layer_id, number))
+            if places[0].layer_id is None and places[1].layer_id is None:
+                known_state({}, module, after)
+            yield difference(connection, module, *places)
 
     # --- Writing facts. ---
 
@@ -189,10 +224,12 @@ class Store:
             raise InvalidFact("a module stands twice in one commit; put its facts into one change")
         staged: list[Staged] = []
         try:
-            staged += [staging.stage(self._database, self._vocabulary, change) for change in changes]
+            for change in changes:  # one by one: what is staged already must be swept if the next one fails
+                it = staging.stage(self._database, self._vocabulary, change)
+                staged.append(it)
             with self._database.write(rehearse=dry_run) as connection:
                 pending = PendingVocabulary(self._vocabulary, connection)
-                reports = _publish(connection, pending, staged, author, if_match or {})
+                reports = commit_staged(connection, pending, staged, author, if_match or {})
         except BaseException:
             self._discard(staged)
             raise
@@ -205,6 +242,22 @@ class Store:
     def _discard(self, staged: Sequence[Staged]) -> None:
         for it in staged:
             staging.discard(self._database, it)
+
+    def redact(self, fact: Fact, *, author: str = "local") -> int:
+        """Erase a value, or with value "" every value of (subject, relation), from all history of `fact.module`.
+
+        What is left says who erased something of which key, not what. Gives the number of rows that are gone.
+
+        Raises:
+            UnknownModule: there is no such module.
+        """
+        with self._database.write() as connection:
+            head, states = head_within(connection)
+            state = known_state(states, fact.module, head)
+            number = begin_generation(connection, head, author)
+            count = erasure.erase(connection, fact, state, number, author)
+        self._database.scrub()
+        return count
 
     # --- Modules. ---
 
@@ -241,11 +294,11 @@ class Store:
         self, name: str, operation: str, change: Callable[[State], State], author: str, detail: str = ""
     ) -> ModuleInfo:
         with self._database.write() as connection:
-            head, states = _head_within(connection)
-            state = _known(states, name, head)
+            head, states = head_within(connection)
+            state = known_state(states, name, head)
             after = change(state)
             if after != state:
-                number = _begin_generation(connection, head, author)
+                number = begin_generation(connection, head, author)
                 write_state(connection, number, after)
                 write_event(connection, number, state.module_id, operation, detail=detail)
         return after.info
@@ -257,30 +310,70 @@ class Store:
             UnknownModule: there is no such module.
         """
         with self._database.write() as connection:
-            head, states = _head_within(connection)
-            state = _known(states, name, head)
-            number = _begin_generation(connection, head, author)
+            head, states = head_within(connection)
+            state = known_state(states, name, head)
+            number = begin_generation(connection, head, author)
             end_state(connection, number, state.module_id)
             write_event(connection, number, state.module_id, "drop", counts=(0, 0, state.facts))
         return number
 
+    def rollback(self, name: str, generation: int, *, author: str = "local") -> CommitReport:
+        """Let the module hold again what it held in `generation`, as a new generation.
+
+        Raises:
+            UnknownGeneration: there is no such generation, or it was dropped.
+            UnknownModule: the module was not there then.
+        """
+        with self._database.write() as connection:
+            head, states = head_within(connection)
+            if not 0 <= generation <= head:
+                raise UnknownGeneration(f"there is no generation {generation}; the newest is {head}")
+            timeline.check_kept(connection, generation)
+            then = known_state(states_within(connection, generation), name, generation)
+            return commit_rollback(connection, head, states.get(name), then, generation, author)
+
     def declare(self, declaration: Declaration, *, author: str = "local") -> int:
-        """Say what a relation is like, from a new generation on; gives its number."""
+        """Say what a relation is like, from a new generation on; gives its number.
+
+        Raises:
+            InvalidFact: a name of it is blank or too long.
+        """
+        check_declaration_name(declaration.relation, *declaration.aliases, declaration.inverse or declaration.relation)
         with self._database.write() as connection:
             pending = PendingVocabulary(self._vocabulary, connection)
-            head, _ = _head_within(connection)
-            number = _begin_generation(connection, head, author)
+            head, _ = head_within(connection)
+            number = begin_generation(connection, head, author)
             write_declaration(connection, number, pending.number(declaration.relation), declaration)
+            write_event(connection, number, 0, "declare", detail=declaration.relation)
         pending.settle()
         return number
 
-    # --- The index. ---
+    # --- Care. ---
 
     def index(self, *, timeout_s: float | None = None) -> IndexStatus:
         """Wait until the index of vectors covers every fact, building it if need be; say how far it is."""
         return self._indexer.wait(timeout_s)
 
-    # --- The end. ---
+    def index_status(self) -> IndexStatus:
+        """Say how far the index is, without waiting."""
+        return self._indexer.status()
+
+    def compact(self, older_than: timedelta, *, grace: timedelta = GRACE) -> CompactionReport:
+        """Drop the generations that ceased to be the head longer ago than `older_than` and that nobody reads.
+
+        `grace` is how long other processes may read a former head without saying so.
+        """
+        return erasure.compact(self._database, self._pins, max(older_than, grace))
+
+    @property
+    def database(self) -> Database:
+        """The database underneath, for ``care.py``."""
+        return self._database
+
+    @property
+    def indexer(self) -> Indexer:
+        """The keeper of the index, for ``care.py``."""
+        return self._indexer
 
     def close(self) -> None:
         """Close the store. Safe to call twice."""
@@ -294,81 +387,3 @@ class Store:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-def _publish(
-    connection: Connection,
-    pending: PendingVocabulary,
-    staged: Sequence[Staged],
-    author: str,
-    if_match: dict[str, str],
-) -> tuple[CommitReport, ...]:
-    head, states = _head_within(connection)
-    for name, etag in if_match.items():
-        _check_etag(name, states.get(name), etag)
-    tallies = [publish(connection, pending, it, states.get(it.change.module), head + 1) for it in staged]
-    number = head
-    if any(tally.anything for tally in tallies):
-        number = _begin_generation(connection, head, author)
-    return tuple(
-        _settle(connection, number, it.change, states.get(it.change.module), tally)
-        for it, tally in zip(staged, tallies, strict=True)
-    )
-
-
-def _settle(connection: Connection, number: int, change: Change, state: State | None, tally: Tally) -> CommitReport:
-    if tally.anything:
-        assert tally.layer_id is not None, "what changed has a layer"
-        state = state or new_state(connection, change.module, tally.layer_id, number)
-        state = replace(state, layer_id=tally.layer_id, facts=tally.facts, changed_in=number)
-        write_state(connection, number, state)
-        counts = (tally.added, tally.changed, tally.deleted)
-        write_event(connection, number, state.module_id, change.mode, counts=counts)
-    return CommitReport(
-        change.module,
-        number,
-        tally.added,
-        tally.changed,
-        tally.deleted,
-        tally.unchanged,
-        tuple(tally.conflicts),
-        "" if state is None else state.etag,
-    )
-
-
-def _head_within(connection: Connection) -> tuple[int, dict[str, State]]:
-    head = connection.scalar(select(func.max(generation_table.c.number))) or 0
-    return head, states_within(connection, head)
-
-
-def _begin_generation(connection: Connection, head: int, author: str) -> int:
-    last = connection.scalar(select(generation_table.c.at).where(generation_table.c.number == head))
-    now = datetime.now(UTC)
-    if last is not None:  # a clock that was set back must not put generations out of order
-        now = max(now, datetime.fromisoformat(last) + timedelta(microseconds=1))
-    stamp = now.isoformat(timespec="microseconds")
-    connection.execute(insert(generation_table).values(number=head + 1, at=stamp, author=author))
-    return head + 1
-
-
-def _check_etag(name: str, state: State | None, etag: str) -> None:
-    now = "none" if state is None else state.etag
-    if (etag.strip() != "*" and etag.removeprefix("W/").strip().strip('"') != now.strip('"')) or state is None:
-        raise PreconditionFailed(
-            f"module {name!r} is not as you read it: its ETag is {now}, not {etag[:80]}; read it again, then decide"
-        )
-
-
-def _known(states: dict[str, State], name: str, head: int) -> State:
-    if name not in states:
-        raise UnknownModule(f"generation {head} has no module {name[:100]!r}; it has: {', '.join(states) or 'none'}")
-    return states[name]
-
-
-def _choose(states: Sequence[State], modules: Sequence[str], number: int) -> list[State]:
-    by_name = {state.name: state for state in states}
-    chosen = [_known(by_name, name, number) for name in dict.fromkeys(modules)]
-    for state in chosen:
-        if not state.mounted:
-            raise ModuleNotMounted(f"module {state.name!r} is not mounted in generation {number}; mount it first")
-    return chosen

@@ -50,6 +50,12 @@ class Vocabulary:
                     self._by_spelling.clear()
                 self._by_spelling[spelling] = numbers[normalise(spelling)]
 
+    def forget(self) -> None:
+        """Forget everything: the database is another one."""
+        with self._lock:
+            self._by_key.clear()
+            self._by_spelling.clear()
+
 
 class PendingVocabulary:
     """Numbers for new names within one write transaction; `settle` them after the commit."""
