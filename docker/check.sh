@@ -73,9 +73,8 @@ read_key() {  # SERVICE...: the first admin key, which their logs show once betw
 
 serve_wheels() {  # a folder of wheels is reached by the builds over HTTP, at the engine's own bridge
   [ -d "${PIP_FIND_LINKS:-}" ] || return 0
-  local gateway port
+  local gateway port=${WHEELS_PORT:-8765}  # the same each time, for a build argument is part of what Docker caches by
   gateway=$(docker network inspect bridge -f '{{(index .IPAM.Config 0).Gateway}}')
-  port=$(free_port)
   python3 -m http.server --bind "$gateway" --directory "$PIP_FIND_LINKS" "$port" >/dev/null 2>&1 &
   WHEELS_PID=$!
   export PIP_FIND_LINKS="http://$gateway:$port/" PIP_TRUSTED_HOST=$gateway

@@ -1,9 +1,9 @@
 """What check.sh says to a running service, with the standard library only.
 
-    client.py ask URL KEY QUESTION                  prints the answer, and after a tab the generation it was made in
-    client.py swap URL KEY SUBJECT RELATION VALUE   prints the generation that holds the value
-    client.py status URL PATH                       prints the status that PATH answers without a key
-    client.py load URL KEY SECONDS                  asks and writes without pause; 1 when a request or a fact was lost
+client.py ask URL KEY QUESTION                  prints the answer, and after a tab the generation it was made in
+client.py swap URL KEY SUBJECT RELATION VALUE   prints the generation that holds the value
+client.py status URL PATH                       prints the status that PATH answers without a key
+client.py load URL KEY SECONDS                  asks and writes without pause; 1 when a request or a fact was lost
 """
 
 import json

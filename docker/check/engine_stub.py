@@ -10,11 +10,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 class Stub(BaseHTTPRequestHandler):
     """Answers with a name."""
 
-    def do_GET(self) -> None:  # noqa: N802 - the base class's name
+    def do_GET(self) -> None:
         """Be healthy."""
         self.answer()
 
-    def do_POST(self) -> None:  # noqa: N802
+    def do_POST(self) -> None:
         """Say who answers."""
         self.rfile.read(int(self.headers.get("Content-Length", 0)))
         self.answer()

@@ -1,6 +1,6 @@
 """A stranger's view: tries every address and port that it is given, and prints those that take a connection.
 
-    scan.py ADDRESS:PORT …
+scan.py ADDRESS:PORT …
 """
 
 import asyncio

@@ -11,7 +11,9 @@ QUESTIONS, HOPS = 40, 5
 
 def engine_of(request_id: str) -> str:
     """Which engine answers a request with this id."""
-    request = Request("http://metabolismcheck-sticky:8000/v1/completions", data=b"{}", headers={"X-Request-Id": request_id})
+    request = Request(
+        "http://metabolismcheck-sticky:8000/v1/completions", data=b"{}", headers={"X-Request-Id": request_id}
+    )
     with urlopen(request, timeout=10) as response:
         name: str = response.read().decode()
     return name
