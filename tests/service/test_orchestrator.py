@@ -238,7 +238,9 @@ async def test_a_core_that_emits_garbage_ends_as_a_clean_error(demo_codec: Codec
 
 
 async def test_a_call_that_is_no_lookup_is_refused_and_the_turn_goes_on(demo_codec: Codec, store: Store) -> None:
-    made = await answer(demo_codec, store, "<think>\nHm. <lookup>a | b | c | d</lookup>", f"\n</think>\nI don't know{END}")
+    made = await answer(
+        demo_codec, store, "<think>\nHm. <lookup>a | b | c | d</lookup>", f"\n</think>\nI don't know{END}"
+    )
     (call,) = made.steps[0].calls
     assert (call.reply, call.outcome) == ("NOT FOUND", Outcome.REFUSED)
     assert call.detail
@@ -302,8 +304,8 @@ async def test_closing_the_stream_frees_the_engine(demo_codec: Codec, store: Sto
 async def test_cancelling_the_task_frees_the_engine(demo_codec: Codec, store: Store) -> None:
     engine = ScriptedEngine(demo_codec, "<think>\nWell" + ", well" * 999, pause_s=0.001)
     task = asyncio.create_task(Orchestrator(engine, demo_codec, store, core="scripted").answer(ask()))
-    while not engine.open:
-        await asyncio.sleep(0)
+    await asyncio.sleep(0.1)
+    assert engine.open == 1
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task

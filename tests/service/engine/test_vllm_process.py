@@ -54,7 +54,8 @@ def gone(processes: list[psutil.Process]) -> bool:
 
 async def one_token(engine: VllmProcess) -> tuple[int, ...]:
     sampling = Sampling(1, stream=False)
-    return [chunk async for chunk in engine.generate([1, 2], sampling, request_id="r")][0].ids
+    (chunk,) = [chunk async for chunk in engine.generate([1, 2], sampling, request_id="r")]
+    return chunk.ids
 
 
 async def test_a_started_server_serves_and_closing_ends_all_its_processes(tmp_path: Path) -> None:
