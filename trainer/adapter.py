@@ -57,7 +57,7 @@ def add_adapters(model: PreTrainedModel, config: LoraConfig) -> PreTrainedModel:
 
 
 def merge_adapters(model: PreTrainedModel) -> PreTrainedModel:
-    """Melt adapters into the weights, where there are some."""
+    """Melt adapters into the weights."""
     from peft.tuners.tuners_utils import BaseTunerLayer
 
     for parent in list(model.modules()):

@@ -59,8 +59,8 @@ def load_base(config: BaseConfig, *, seed: int = 0) -> Base:
         model = AutoModelForCausalLM.from_pretrained(config.model, revision=config.revision, dtype=torch.float32)
     except (OSError, ValueError, HFValidationError) as error:
         raise BaseModelError(
-            f"cannot load the base {config.model!r}: {str(error).splitlines()[0]}; give a folder with a causal language "
-            "model and its tokenizer, or its name on the hub"
+            f"cannot load the base {config.model!r}: {str(error).splitlines()[0]}; give a folder with a causal "
+            "language model and its tokenizer, or its name on the hub"
         ) from error
     if not isinstance(tokenizer, PreTrainedTokenizerFast):
         raise BaseModelError(f"the tokenizer of {config.model!r} has no fast form (tokenizer.json); convert it first")

@@ -6,7 +6,7 @@ the folder where the command runs, as on every command line.
 
 import difflib
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -359,23 +359,28 @@ def parse_config(model: type[_Config], content: Any, name: str) -> _Config:
     try:
         return model.model_validate(content)
     except ValidationError as error:
-        lines = [_explain(problem["loc"], problem["type"], problem["msg"]) for problem in error.errors()]
+        lines = [_explain(model, problem["loc"], problem["type"], problem["msg"]) for problem in error.errors()]
         raise ConfigError(f"{name} cannot be used:\n" + "\n".join(f"  {line}" for line in lines)) from error
 
 
-def _explain(place: tuple[int | str, ...], kind: str, message: str) -> str:
+def _explain(model: type[BaseModel], place: tuple[int | str, ...], kind: str, message: str) -> str:
     path = ".".join(map(str, place)) or "the file"
     if kind != "extra_forbidden":
         return f"{path}: {message.removeprefix('Value error, ')}"
-    near = difflib.get_close_matches(str(place[-1]), sorted(_known_keys()), n=1, cutoff=0.5)
+    near = difflib.get_close_matches(str(place[-1]), _keys_at(model, place[:-1]), n=1, cutoff=0.5)
     return f"{path}: unknown key" + (f"; did you mean {near[0]}?" if near else "")
 
 
-def _known_keys() -> set[str]:
-    models: list[type[BaseModel]] = [Strict]
-    names: set[str] = set()
-    while models:
-        model = models.pop()
-        names |= set(model.model_fields)
-        models += model.__subclasses__()
-    return names
+def _keys_at(model: type[BaseModel], place: tuple[int | str, ...]) -> list[str]:
+    """The keys that may stand at a place; numbers and the names of kinds lead no deeper."""
+    models = [model]
+    for part in place:
+        fields = [one.model_fields[part].annotation for one in models if part in one.model_fields]
+        models = [found for field in fields for found in _models_in(field)] or models
+    return sorted({key for one in models for key in one.model_fields})
+
+
+def _models_in(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [found for part in get_args(annotation) for found in _models_in(part)]

@@ -26,7 +26,7 @@ class Logbook:
         self.history: list[Row] = list(history)
         self._path = folder / "history.jsonl"
         self._writes = writes
-        self._bar = tqdm(total=steps, initial=done, unit="step", disable=not writes, dynamic_ncols=True)
+        self._bar = tqdm(total=steps, initial=done, unit="step", disable=None if writes else True, dynamic_ncols=True)
         self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=done) if writes else None
 
     def __enter__(self) -> Self:

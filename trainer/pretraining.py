@@ -116,7 +116,7 @@ def _tokenizer(config: PretrainConfig, world: World, chosen: Mixture, machine: M
 
 def new_model(shape: ShapeConfig, tokenizer: PreTrainedTokenizerFast) -> PreTrainedModel:
     """A Qwen2 with random weights; its vocabulary is that of the tokenizer."""
-    return Qwen2ForCausalLM(
+    return Qwen2ForCausalLM(  # type: ignore[no-untyped-call]
         Qwen2Config(
             vocab_size=len(tokenizer),
             hidden_size=shape.hidden,

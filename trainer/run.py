@@ -123,6 +123,22 @@ def prepare(config: RunConfig, known: Known | None = None) -> Prepared:
     return Prepared(config, machine, base, teacher, targets, known, world, streams, canaries)
 
 
+def probes_of(prepared: Prepared, stage: MetabolizeStage | RegenerateStage, number: int) -> ProbeBank | None:
+    """The probes of a stage, where it reverses their gradients."""
+    reversal, fact = stage.losses.reversal, prepared.streams["fact"]
+    if reversal is None:
+        return None
+    assert isinstance(fact, FactStream), "the fact stream knows its classes"
+    bank = ProbeBank(
+        layers_of(reversal.layers, prepared.teacher.layers),
+        int(prepared.base.model.config.hidden_size),
+        fact.classes.chance_nats,
+        learning_rate=reversal.probe_learning_rate,
+        seed=prepared.config.seed * 1000 + number,
+    )
+    return bank.to(prepared.machine.device)
+
+
 def start_run(config: RunConfig) -> Finished:
     """Take a new run to its end.
 
@@ -243,21 +259,9 @@ class _Run:
 
     def _begin(self, stage: TrainingStage, number: int) -> None:
         assert isinstance(stage, MetabolizeStage | RegenerateStage), "perturb takes no steps"
-        self.objective = Metabolism(stage.losses, self.at.teacher, self._probes(stage, number))
+        self.objective = Metabolism(stage.losses, self.at.teacher, probes_of(self.at, stage, number))
         self.optimizer = make_optimizer(self.model, stage, self.machine.device)
         self._restore_weights()
-
-    def _probes(self, stage: MetabolizeStage | RegenerateStage, number: int) -> ProbeBank | None:
-        reversal, fact = stage.losses.reversal, self.at.streams["fact"]
-        if reversal is None:
-            return None
-        assert isinstance(fact, FactStream), "the fact stream knows its classes"
-        layers = layers_of(reversal.layers, self.reader.layers)
-        bank = ProbeBank(
-            layers, int(self.at.base.model.config.hidden_size), fact.classes.chance_nats,
-            learning_rate=reversal.probe_learning_rate, seed=self.config.seed * 1000 + number,
-        )  # fmt: skip
-        return bank.to(self.machine.device)
 
     def _restore_weights(self) -> None:
         """Put the state of the checkpoint in place, once; the optimizer's only inside a stage."""
@@ -318,7 +322,8 @@ class _Run:
         self._restore_weights()
         if self.machine.is_main:
             draw_figures(self.book.history, self.config.output / "figures")
-            write_core(core, merge_adapters(self.bare), self.at.base.tokenizer, self._record())
+            bare = merge_adapters(self.bare) if self.config.base.lora else self.bare
+            write_core(core, bare, self.at.base.tokenizer, self._record())
         self.machine.wait()
         return Finished(core, self.saved, self.last, tuple(self.book.history))
 

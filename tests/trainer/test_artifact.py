@@ -1,0 +1,186 @@
+"""The core folder, its record, the figures and the rollouts: what others read of a run."""
+
+import json
+from pathlib import Path
+
+import jsonschema
+import numpy as np
+import pytest
+from conftest import make_config
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from knowledge_store.protocol import PROTOCOL_VERSION, Tag
+from trainer.api import RegenerativeUnlearning
+from trainer.artifact import CoreRecord, core_schema, now, read_record, versions, write_core, write_report
+from trainer.base_model import load_base
+from trainer.config import BaseConfig, MetabolizeStage
+from trainer.errors import ArtifactError, ConfigError, RunExistsError
+from trainer.figure import change_point
+from trainer.rollout import answer_all, calculate, silent_memory
+from trainer.run import Finished, start_run
+
+Settings = dict[str, object]
+
+
+@pytest.fixture(scope="module")
+def finished(request: pytest.FixtureRequest, raw_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    folder = tmp_path_factory.mktemp("artifact")
+    settings: Settings = {
+        "name": "short", "output": str(folder / "run"), "base": {"model": str(raw_base / "base")},
+        "facts": {"files": [str(raw_base / "people.ndjson")], "known_only": False},
+        "streams": {"fact": {"documents": 4}, "logic": {"documents": 4}, "route": {"documents": 4}, "workers": 0},
+        "stages": [{"kind": "metabolize", "steps": 5}], "compute": {"device": "cpu"},
+        "watch": {"every": 1, "questions": 4, "rollouts": 2, "least_logic": 0},
+    }  # fmt: skip
+    return start_run(make_config(settings))
+
+
+def test_a_core_folder_loads_with_transformers_and_has_the_tags(finished: Finished) -> None:
+    assert finished.core is not None
+    model = AutoModelForCausalLM.from_pretrained(finished.core)
+    tokenizer = AutoTokenizer.from_pretrained(finished.core)
+    assert tokenizer.chat_template
+    for tag in Tag:
+        (token,) = tokenizer(str(tag), add_special_tokens=False)["input_ids"]
+        assert token < model.get_input_embeddings().weight.shape[0]
+
+
+def test_the_record_says_where_a_core_comes_from(finished: Finished, raw_base: Path) -> None:
+    assert finished.core is not None
+    record = read_record(finished.core)
+    assert record.protocol_version == PROTOCOL_VERSION
+    assert record.base is not None
+    assert record.base.digest.startswith("sha256:")
+    assert [(data.name, data.rows) for data in record.data] == [("people.ndjson", 200)]
+    assert record.targets is not None
+    assert record.targets.taken_out == 200
+    assert record.config["stages"][0]["kind"] == "metabolize"
+    assert {"torch", "transformers", "python"} <= set(record.versions)
+    assert record.report is None, "a claim is made by measuring"
+    jsonschema.validate(
+        json.loads((finished.core / "core.json").read_text(encoding="utf-8")), json.loads(core_schema())
+    )
+
+
+def test_a_report_is_put_into_the_record(raw_base: Path, tmp_path: Path) -> None:
+    base = load_base(BaseConfig(model=str(raw_base / "base")))
+    record = CoreRecord(name="x", created=now(), config={}, versions=versions())
+    folder = write_core(tmp_path / "core", base.model, base.tokenizer, record)
+    write_report(folder, {"recall": 0.0})
+    assert read_record(folder) == record.model_copy(update={"report": {"recall": 0.0}})
+    with pytest.raises(RunExistsError, match="left as it is"):
+        write_core(folder, base.model, base.tokenizer, record)
+    with pytest.raises(ArtifactError, match=r"has no core\.json"):
+        write_report(tmp_path, {})
+    (folder / "core.json").write_text('{"nmae": 1}', encoding="utf-8")
+    with pytest.raises(ArtifactError, match="malformed"):
+        read_record(folder)
+
+
+def test_figures_and_history_are_written(finished: Finished) -> None:
+    assert finished.core is not None
+    run = finished.core.parent
+    assert (run / "figures" / "inside.png").stat().st_size > 10_000
+    rows = [json.loads(line) for line in (run / "history.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert {"canary/recall", "canary/logic", "canary/lookup", "canary/steps"} <= set(rows[0])
+    assert sum("canary/probe" in row for row in rows) == 5
+    assert list((run / "tensorboard").glob("events*"))
+
+
+def test_a_step_is_told_from_a_slope() -> None:
+    steps = np.arange(0.0, 20.0)
+    step = change_point(steps, np.where(steps < 8, 1.0, 0.0))
+    assert step is not None
+    assert step.step == pytest.approx(7.5)
+    assert (step.before, step.after) == (1.0, 0.0)
+    assert step.verdict == "a phase transition"
+    slope = change_point(steps, 1 - steps / 19)
+    assert slope is not None
+    assert slope.verdict == "a slope"
+    assert slope.width_steps > 5 > step.width_steps
+    assert change_point(steps, np.ones(20)) is None
+
+
+@pytest.mark.parametrize(
+    ("body", "result"),
+    [
+        ("1990 - 1954", "36"),
+        ("20 > 1", "true"),
+        ("7 / 2", "3.5"),
+        ("1 / 0", "ERROR"),
+        ("import os", "ERROR"),
+        ("", "ERROR"),
+    ],
+)
+def test_the_rollouts_alu_answers_as_the_protocol_says(body: str, result: str) -> None:
+    assert calculate(body) == result
+
+
+def test_rollouts_answer_every_question(raw_base: Path) -> None:
+    base = load_base(BaseConfig(model=str(raw_base / "base")))
+    rollouts = answer_all(
+        base.model, base.tokenizer, base.frame, ["a?", "b?"], silent_memory, most_calls=1, most_tokens=4
+    )
+    assert [one.question for one in rollouts] == ["a?", "b?"]
+
+
+def test_a_call_that_the_core_is_made_to_write_is_answered(raw_base: Path) -> None:
+    base = load_base(BaseConfig(model=str(raw_base / "base")))
+    asked: list[tuple[int, str]] = []
+
+    def memory(number: int, body: str) -> str:
+        asked.append((number, body))
+        return "gold"
+
+    opening = "<think>\nI need it. <lookup>Ada | metal"
+    close = base.tokenizer.convert_tokens_to_ids(str(Tag.END_LOOKUP))
+    head = base.model.get_output_embeddings()
+    head.bias = None
+    base.model.lm_head.forward = lambda hidden: _always(hidden, close, len(base.tokenizer))  # type: ignore[method-assign]
+    (one,) = answer_all(
+        base.model, base.tokenizer, base.frame, ["q"], memory, opening=opening, most_calls=1, most_tokens=2
+    )
+    assert asked == [(0, "Ada | metal")]
+    assert "<lookup>Ada | metal</lookup><fact>gold</fact>" in one.text
+
+
+def _always(hidden, token: int, size: int):
+    logits = hidden.new_zeros((*hidden.shape[:-1], size))
+    logits[..., token] = 1.0
+    return logits
+
+
+def test_the_articles_arguments_mean_what_they_say(raw_base: Path, tmp_path: Path) -> None:
+    unlearning = RegenerativeUnlearning(
+        model=raw_base / "base", facts=[raw_base / "people.ndjson"], output=tmp_path / "run",
+        target_retention=0.05, preserve_layers=[0, "attention"],
+    )  # fmt: skip
+    config = unlearning.config(
+        reverse_gradients=False, target_patterns=["people/river/*"], preserve_patterns=["logic/*"]
+    )
+    assert config.base.preserve == ("*.0.*", "*attn*")
+    assert config.facts.targets == ("people/river/*",)
+    assert config.streams.logic.kinds == ("logic/*",)
+    first = config.stages[0]
+    assert isinstance(first, MetabolizeStage)
+    assert first.losses.reversal is None
+    reversed_first = unlearning.config().stages[0]
+    assert isinstance(reversed_first, MetabolizeStage)
+    assert reversed_first.losses.reversal is not None
+    with pytest.raises(ConfigError, match="share between 0 and 1"):
+        RegenerativeUnlearning(raw_base, facts=["x"], output=tmp_path, target_retention=7)
+
+
+def test_the_articles_api_gives_a_core_with_its_three_numbers(raw_base: Path, tmp_path: Path) -> None:
+    small = {
+        "facts": {"known_only": False}, "compute": {"device": "cpu"}, "stages": [{"kind": "metabolize", "steps": 1}],
+        "streams": {"workers": 0, **{name: {"documents": 2} for name in ("fact", "logic", "route")}},
+        "watch": {"questions": 4, "rollouts": 2},
+    }  # fmt: skip
+    core = RegenerativeUnlearning(
+        raw_base / "base", facts=[raw_base / "people.ndjson"], output=tmp_path / "run", settings=small
+    ).extract_logic_core()
+    assert core.folder.is_dir()
+    assert (core.factual_retention, core.cot_adoption_rate) == (0.0, 0.0)
+    assert 0 <= core.reasoning_score <= 1
+    assert core.reached

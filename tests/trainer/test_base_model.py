@@ -1,0 +1,162 @@
+"""Any causal language model carries the protocol: three architectures with random weights, and bases that lack things."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import (
+    AutoTokenizer,
+    GPTNeoXConfig,
+    GPTNeoXForCausalLM,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+)
+
+from knowledge_store.protocol import SYSTEM_PROMPT, Tag
+from trainer.base_model import Base, frame_of, load_base
+from trainer.config import BaseConfig, PerturbStage
+from trainer.errors import BaseModelError
+from trainer.perturb import perturb
+from trainer.reader import Reader, check_reading, to_places
+from trainer.streams.batch import Example, pack
+from trainer.tokenizer import CHATML
+
+SHAPE = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
+ARCHITECTURES = {
+    "qwen2": lambda size: Qwen2ForCausalLM(Qwen2Config(vocab_size=size, num_key_value_heads=1, **SHAPE)),
+    "llama": lambda size: LlamaForCausalLM(LlamaConfig(vocab_size=size, num_key_value_heads=1, **SHAPE)),
+    "gpt_neox": lambda size: GPTNeoXForCausalLM(GPTNeoXConfig(vocab_size=size, **SHAPE)),
+}
+
+
+@pytest.fixture(params=ARCHITECTURES)
+def foreign(request: pytest.FixtureRequest, raw_base: Path, tmp_path: Path) -> Path:
+    """A base of another house: no tags, no pad token."""
+    tokenizer = AutoTokenizer.from_pretrained(raw_base / "base")
+    state = tokenizer.backend_tokenizer.to_str()
+    for tag in Tag:
+        state = state.replace(f'"content":"{tag}"', f'"content":"[{tag.name}]"')
+    (tmp_path / "t.json").write_text(state, encoding="utf-8")
+    bare = PreTrainedTokenizerFast(tokenizer_file=str(tmp_path / "t.json"), eos_token="<|im_end|>")
+    bare.chat_template = CHATML
+    torch.manual_seed(0)
+    ARCHITECTURES[request.param](len(bare)).save_pretrained(tmp_path / "base")
+    bare.save_pretrained(tmp_path / "base")
+    return tmp_path / "base"
+
+
+def test_a_base_of_any_architecture_gets_the_tags_and_a_pad_token(foreign: Path) -> None:
+    base = load_base(BaseConfig(model=str(foreign)))
+    assert set(base.added) == set(map(str, Tag))
+    assert base.tokenizer.pad_token is not None
+    for tag in Tag:
+        (token,) = base.tokenizer(str(tag), add_special_tokens=False)["input_ids"]
+        assert base.tokenizer.decode([token], skip_special_tokens=True) == tag
+    embeddings = base.model.get_input_embeddings()
+    assert embeddings.weight.shape[0] >= len(base.tokenizer)
+
+
+def test_new_rows_are_the_same_each_time(foreign: Path) -> None:
+    one, two = (load_base(BaseConfig(model=str(foreign)), seed=3).model.state_dict() for _ in range(2))
+    assert all(torch.equal(one[name], two[name]) for name in one)
+
+
+def test_reading_at_places_gives_the_models_own_logits_and_neighbours_stay_apart(foreign: Path) -> None:
+    check_reading(Reader(load_base(BaseConfig(model=str(foreign))).model))
+
+
+def test_packed_examples_read_as_each_alone(foreign: Path) -> None:
+    base = load_base(BaseConfig(model=str(foreign)))
+    reader = Reader(base.model)
+    examples = [Example(list(range(start, start + 9)), [3, 7], [start, start]) for start in (10, 40, 70)]
+    together, hidden = reader(places(examples), (1, 2))
+    for number, example in enumerate(examples):
+        alone, state = reader(places([example]), (1, 2))
+        assert torch.allclose(together[2 * number : 2 * number + 2], alone, atol=1e-5)
+        assert torch.allclose(hidden[1][2 * number : 2 * number + 2], state[1], atol=1e-5)
+
+
+def places(examples: list[Example]):
+    return to_places(pack(examples, 64, pad_id=0, most_tokens=64), torch.device("cpu"))
+
+
+@pytest.mark.parametrize("where", ["mlp", "attention", "all", "embeddings"])
+def test_noise_goes_just_where_it_is_told(foreign: Path, where: str) -> None:
+    model = load_base(BaseConfig(model=str(foreign))).model
+    before = {name: weight.clone() for name, weight in model.state_dict().items()}
+    stage = PerturbStage(kind="perturb", noise=0.5, where=(where,))
+    changed = set(perturb(model, stage, seed=0))
+    assert changed
+    for name, weight in model.named_parameters():
+        assert torch.equal(weight, before[name]) == (name not in changed)
+        if name in changed and before[name].numel() > 1000:
+            assert float(weight.std()) < 1.2 * float(before[name].std())
+
+
+def test_noise_is_the_same_for_the_same_seed_and_of_one_layer_only(foreign: Path) -> None:
+    stage = PerturbStage(kind="perturb", noise=1.0, where=("mlp",), layers=(1,))
+    models: list[PreTrainedModel] = [load_base(BaseConfig(model=str(foreign))).model for _ in range(2)]
+    changed = [perturb(model, stage, seed=5) for model in models]
+    assert changed[0] == changed[1]
+    assert all(".1." in name for name in changed[0])
+    one, two = (model.state_dict() for model in models)
+    assert all(torch.equal(one[name], two[name]) for name in one)
+
+
+def test_preserved_weights_get_no_noise(foreign: Path) -> None:
+    model = load_base(BaseConfig(model=str(foreign))).model
+    stage = PerturbStage(kind="perturb", noise=1.0, where=("mlp",))
+    with pytest.raises(BaseModelError, match="preserve"):
+        perturb(model, stage, seed=0, preserve=("*mlp*",))
+
+
+def test_the_chat_frame_is_that_of_the_template(raw_base: Path) -> None:
+    base = load_base(BaseConfig(model=str(raw_base / "base")))
+    assert base.added == ()
+    assert base.frame.start == "<|im_start|>user\n"
+    assert base.frame.start_tools == f"<|im_start|>system\n{SYSTEM_PROMPT}<|im_end|>\n<|im_start|>user\n"
+    assert base.frame.reply == "<|im_end|>\n<|im_start|>assistant\n"
+    assert base.frame.end == "<|im_end|>"
+    assert base.frame.again == "\n<|im_start|>user\n"
+
+
+def test_a_template_with_its_own_system_prompt_is_followed(raw_base: Path) -> None:
+    base = load_base(BaseConfig(model=str(raw_base / "base")))
+    base.tokenizer.chat_template = (
+        "{% if messages[0].role != 'system' %}<|im_start|>system\nBe good.<|im_end|>\n{% endif %}" + CHATML
+    )
+    assert frame_of(base.tokenizer).start == "<|im_start|>system\nBe good.<|im_end|>\n<|im_start|>user\n"
+
+
+def without_template(base: Base, folder: Path) -> Path:
+    base.tokenizer.chat_template = None
+    base.model.save_pretrained(folder)
+    base.tokenizer.save_pretrained(folder)
+    return folder
+
+
+def test_a_base_without_a_chat_template_is_refused_or_given_one(raw_base: Path, tmp_path: Path) -> None:
+    folder = without_template(load_base(BaseConfig(model=str(raw_base / "base"))), tmp_path / "plain")
+    with pytest.raises(BaseModelError, match="set base.chat_template to chatml"):
+        load_base(BaseConfig(model=str(folder)))
+    assert load_base(BaseConfig(model=str(folder), chat_template="chatml")).frame.end == "<|im_end|>"
+
+
+def test_a_base_that_is_not_there_is_said(tmp_path: Path) -> None:
+    with pytest.raises(BaseModelError, match="cannot load the base"):
+        load_base(BaseConfig(model=str(tmp_path / "none")))
+    with pytest.raises(BaseModelError, match="cannot load the base"):
+        load_base(BaseConfig(model=str(tmp_path)))
+
+
+def test_a_digest_tells_weights_apart(raw_base: Path, tmp_path: Path) -> None:
+    base = load_base(BaseConfig(model=str(raw_base / "base")))
+    assert base.digest == load_base(BaseConfig(model=str(raw_base / "base"))).digest
+    perturb(base.model, PerturbStage(kind="perturb", noise=0.1, where=("mlp",)), seed=0)
+    base.model.save_pretrained(tmp_path / "other")
+    base.tokenizer.save_pretrained(tmp_path / "other")
+    assert load_base(BaseConfig(model=str(tmp_path / "other"))).digest != base.digest

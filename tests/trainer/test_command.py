@@ -1,0 +1,87 @@
+"""The commands: what they print, where, and with which exit code."""
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+from click.testing import CliRunner
+from conftest import make_config
+
+from trainer.command import check, pretrain, resume, train
+from trainer.run import start_run
+
+Settings = dict[str, object]
+
+
+@pytest.fixture
+def run_file(raw_run: Settings, tmp_path: Path) -> Path:
+    path = tmp_path / "run.yaml"
+    path.write_text(yaml.safe_dump(raw_run), encoding="utf-8")
+    return path
+
+
+def test_check_tells_what_a_run_needs_and_changes_nothing(run_file: Path, tmp_path: Path) -> None:
+    done = CliRunner().invoke(check, [str(run_file), "--json"])
+    assert done.exit_code == 0, done.output
+    found = json.loads(done.stdout)
+    assert found["facts_known"] == 200
+    assert found["relations_by_frames"] == []
+    assert found["stages"][0]["losses"]["anchor/logic"] >= 0
+    assert found["stages"][0]["step_s"] > 0
+    assert not (tmp_path / "run").exists()
+    assert "200 known to the base" in CliRunner().invoke(check, [str(run_file)]).stdout
+
+
+def test_train_prints_one_document_and_says_where_the_core_is(run_file: Path, tmp_path: Path) -> None:
+    done = CliRunner().invoke(train, [str(run_file), "--json"])
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)["core"] == str(tmp_path / "run" / "core")
+    again = CliRunner().invoke(train, [str(run_file)])
+    assert again.exit_code == 2
+    assert "was left as it is" in again.stderr
+    assert again.stdout == ""
+
+
+def test_resume_goes_on(raw_run: Settings, tmp_path: Path) -> None:
+    finished = start_run(make_config(raw_run | {"save": {"every": 2}}))
+    assert finished.core is not None
+    finished.core.rename(tmp_path / "elsewhere")
+    done = CliRunner().invoke(resume, [str(tmp_path / "run"), "--json"])
+    assert done.exit_code == 0, done.output
+    assert (tmp_path / "run" / "core" / "core.json").is_file()
+
+
+def test_wrong_use_and_outside_failures_have_their_codes(run_file: Path, raw_run: Settings, tmp_path: Path) -> None:
+    run_file.write_text(yaml.safe_dump(raw_run | {"sede": 1}), encoding="utf-8")
+    wrong = CliRunner().invoke(train, [str(run_file)])
+    assert wrong.exit_code == 2
+    assert "did you mean seed?" in wrong.stderr
+    run_file.write_text(yaml.safe_dump(raw_run | {"base": {"model": str(tmp_path / "none")}}), encoding="utf-8")
+    outside = CliRunner().invoke(check, [str(run_file)])
+    assert outside.exit_code == 3
+    assert "cannot load the base" in outside.stderr
+    empty = CliRunner().invoke(resume, [str(tmp_path)])
+    assert empty.exit_code == 3
+
+
+def test_pretrain_makes_a_base_and_refuses_to_do_so_twice(raw_base: Path, tmp_path: Path) -> None:
+    settings = {
+        "output": str(tmp_path / "p"), "facts": [str(raw_base / "people.ndjson")], "names": 50, "documents": 8,
+        "row_tokens": 128, "steps": 2, "workers": 0, "tokenizer": {"vocabulary": 700, "documents": 300},
+        "shape": {"layers": 1, "hidden": 32, "heads": 2, "key_value_heads": 1, "feed_forward": 64},
+    }  # fmt: skip
+    path = tmp_path / "pretrain.yaml"
+    path.write_text(yaml.safe_dump(settings), encoding="utf-8")
+    done = CliRunner().invoke(pretrain, [str(path), "--json"])
+    assert done.exit_code == 0, done.output
+    assert (Path(json.loads(done.stdout)["base"]) / "core.json").is_file()
+    assert CliRunner().invoke(pretrain, [str(path)]).exit_code == 2
+    control = settings | {
+        "output": str(tmp_path / "c"),
+        "with_facts": False,
+        "tokenizer": str(tmp_path / "p" / "tokenizer"),
+    }
+    path.write_text(yaml.safe_dump(control), encoding="utf-8")
+    assert CliRunner().invoke(pretrain, [str(path)]).exit_code == 0
+    assert json.loads((tmp_path / "c" / "base" / "core.json").read_text(encoding="utf-8"))["kind"] == "control"

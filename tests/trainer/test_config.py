@@ -1,0 +1,87 @@
+"""What a run file may say, and what is said of one that cannot be used."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from trainer.config import MetabolizeStage, PerturbStage, PretrainConfig, RunConfig, parse_config, read_run
+from trainer.errors import ConfigError
+
+PLAIN: dict[str, object] = {
+    "output": "runs/one",
+    "base": {"model": "models/base"},
+    "facts": {"files": ["knowledge/people.ndjson"]},
+    "stages": [{"kind": "metabolize", "steps": 10}],
+}
+
+
+def test_a_plain_file_gets_the_defaults(tmp_path: Path) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text(yaml.safe_dump(PLAIN), encoding="utf-8")
+    config = read_run(path)
+    assert config.facts.held_out == 0.2
+    stage = config.stages[0]
+    assert isinstance(stage, MetabolizeStage)
+    assert stage.losses.reversal is not None
+    assert stage.losses.reversal.capped
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"sede": 1}, "sede: unknown key; did you mean seed?"),
+        ({"base": {"modle": "x"}}, "did you mean model?"),
+        ({"stages": [{"kind": "metabolize", "steps": 1, "lerning_rate": 1}]}, "did you mean learning_rate?"),
+        ({"stages": [{"kind": "metabolise", "steps": 1}]}, "metabolise"),
+        ({"stages": []}, "stages"),
+        ({"stages": [{"kind": "metabolize", "steps": 1, "losses": {}}]}, "at least one loss"),
+        ({"facts": {"files": []}}, "facts.files"),
+        ({"facts": {"files": ["a"], "answer": "no slot"}}, "facts.answer"),
+        ({"streams": {"neutral": {}}}, "either files or a dataset"),
+    ],
+)
+def test_a_file_that_cannot_be_used_says_where_and_why(change: dict[str, object], said: str) -> None:
+    with pytest.raises(ConfigError, match="run.yaml cannot be used") as caught:
+        parse_config(RunConfig, PLAIN | change, "run.yaml")
+    assert said in str(caught.value)
+
+
+def test_an_anchor_on_neutral_text_needs_the_text() -> None:
+    stage = {"kind": "metabolize", "steps": 1, "losses": {"anchor": {"streams": ["neutral"]}}}
+    with pytest.raises(ConfigError, match="streams.neutral"):
+        parse_config(RunConfig, PLAIN | {"stages": [stage]}, "run.yaml")
+
+
+def test_a_missing_file_and_broken_yaml_are_said(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="cannot read"):
+        read_run(tmp_path / "none.yaml")
+    broken = tmp_path / "broken.yaml"
+    broken.write_text("a: [", encoding="utf-8")
+    with pytest.raises(ConfigError, match="no YAML"):
+        read_run(broken)
+    broken.write_text("just words", encoding="utf-8")
+    with pytest.raises(ConfigError, match="holds no keys"):
+        read_run(broken)
+
+
+def test_a_resolved_config_reads_back_as_itself() -> None:
+    config = parse_config(RunConfig, PLAIN | {"stages": [{"kind": "perturb", "noise": 0.5}]}, "run.yaml")
+    assert RunConfig.model_validate_json(config.model_dump_json()) == config
+    assert isinstance(config.stages[0], PerturbStage)
+
+
+def test_every_recipe_of_the_package_is_a_valid_run_file() -> None:
+    recipes = sorted((Path(__file__).parents[2] / "trainer" / "recipe").glob("*.yaml"))
+    assert recipes
+    for path in recipes:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        parse_config(PretrainConfig if path.name.startswith("pretrain") else RunConfig, content, path.name)
+
+
+def test_every_field_of_a_run_is_described() -> None:
+    schema = RunConfig.model_json_schema()
+    for name, model in schema["$defs"].items():
+        for field, said in model["properties"].items():
+            if field not in ("kind", "losses"):
+                assert "description" in said or "$ref" in str(said), f"{name}.{field}"

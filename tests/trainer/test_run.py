@@ -1,0 +1,196 @@
+"""A long job behaves: it resumes exactly, stops when asked, notices ruin, and overwrites nothing."""
+
+import json
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import make_config
+from safetensors.torch import load_file
+
+from trainer import run as run_module
+from trainer.canary import Canaries
+from trainer.checkpoint import Cursor, list_checkpoints, load_checkpoint, save_checkpoint
+from trainer.config import WatchConfig
+from trainer.errors import (
+    CheckpointError,
+    CollapseError,
+    FactsError,
+    NotFiniteError,
+    OutOfMemoryError,
+    RunExistsError,
+)
+from trainer.logbook import Logbook
+from trainer.loop import StepReport
+from trainer.run import CHECKPOINTS, Finished, resume_run, start_run
+from trainer.watchdog import Watchdog
+
+Settings = dict[str, object]
+STAGES = [
+    {"kind": "metabolize", "steps": 4, "warmup_steps": 1, "losses": {
+        "reversal": {"layers": "all", "warmup_steps": 2, "reinitialise_every": 2}, "never_knew": {}, "unlikelihood": {},
+        "anchor": {}, "route": {}}},
+    {"kind": "perturb", "noise": 0.2},
+    {"kind": "regenerate", "steps": 4, "warmup_steps": 1},
+]  # fmt: skip
+
+
+def losses(finished: Finished) -> list[dict[str, object]]:
+    return [
+        {name: value for name, value in row.items() if name.startswith(("loss/", "canary/", "step/norm"))}
+        for row in finished.history
+    ]
+
+
+def weights(finished: Finished) -> dict[str, torch.Tensor]:
+    assert finished.core is not None
+    return load_file(finished.core / "model.safetensors")
+
+
+def after(step: int, act: Callable[[], None]) -> Callable[..., None]:
+    """A logbook's step that acts once, after the step of that number."""
+    plain = Logbook.step
+
+    def noted(self: Logbook, cursor: Cursor, stage: str, strength: float, report: StepReport) -> None:
+        plain(self, cursor, stage, strength, report)
+        if cursor.total == step:
+            act()
+
+    return noted
+
+
+@pytest.mark.parametrize("stop_after", [1, 3, 6])
+def test_a_run_that_was_stopped_and_resumed_equals_one_that_was_not_bit_for_bit(
+    raw_run: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop_after: int
+) -> None:
+    settings = raw_run | {"stages": STAGES, "watch": {"every": 2, "questions": 4, "rollouts": 0, "least_logic": 0}}
+    whole = start_run(make_config(settings, output=str(tmp_path / "whole")))
+    with monkeypatch.context() as patch:
+        patch.setattr(Logbook, "step", after(stop_after, lambda: os.kill(os.getpid(), signal.SIGINT)))
+        stopped = start_run(make_config(settings, output=str(tmp_path / "stopped")))
+    assert stopped.core is None
+    assert stopped.checkpoint is not None
+    torch.manual_seed(99)  # whatever happens in between
+    resumed = resume_run(tmp_path / "stopped")
+    assert losses(resumed) == losses(whole)
+    one, two = weights(whole), weights(resumed)
+    assert one.keys() == two.keys()
+    assert all(torch.equal(one[name], two[name]) for name in one)
+
+
+def test_checkpoints_come_by_steps_and_the_last_are_kept(raw_run: Settings, tmp_path: Path) -> None:
+    settings = raw_run | {"stages": [{"kind": "metabolize", "steps": 7}], "save": {"every": 2, "keep": 2}}
+    start_run(make_config(settings))
+    names = [place.name for place in list_checkpoints(tmp_path / "run" / CHECKPOINTS)]
+    assert names == ["step-00000004", "step-00000006"]
+
+
+def test_a_run_can_be_taken_up_from_an_earlier_checkpoint(raw_run: Settings, tmp_path: Path) -> None:
+    settings = raw_run | {"stages": [{"kind": "metabolize", "steps": 5}], "save": {"every": 2, "keep": 2}}
+    whole = start_run(make_config(settings))
+    assert whole.core is not None
+    whole.core.rename(tmp_path / "elsewhere")
+    again = resume_run(tmp_path / "run", step=2)
+    assert losses(again) == losses(whole)
+    with pytest.raises(CheckpointError, match="no checkpoint of step 3"):
+        resume_run(tmp_path / "run", step=3)
+
+
+def test_nothing_is_overwritten(raw_run: Settings, tmp_path: Path) -> None:
+    config = make_config(raw_run)
+    start_run(config)
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*")}
+    with pytest.raises(RunExistsError, match="metabolism resume"):
+        start_run(config)
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*")} == before
+
+
+def test_a_folder_without_a_run_cannot_be_resumed(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="holds no run"):
+        resume_run(tmp_path)
+
+
+def test_a_damaged_checkpoint_is_refused_and_an_earlier_one_named(tmp_path: Path) -> None:
+    place = save_checkpoint(tmp_path, Cursor(0, 1, 1), {"x": torch.ones(3)}, (), keep=2)
+    assert torch.equal(load_checkpoint(place).tensors["x"], torch.ones(3))
+    with (place / "state.pt").open("ab") as file:
+        file.write(b"!")
+    with pytest.raises(CheckpointError, match="damaged"):
+        load_checkpoint(place)
+
+
+def test_a_full_disk_leaves_the_earlier_checkpoints_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save_checkpoint(tmp_path, Cursor(0, 1, 1), {"x": torch.ones(3)}, (), keep=1)
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(CheckpointError, match=r"No space left.*earlier checkpoints are whole"):
+        save_checkpoint(tmp_path, Cursor(0, 2, 2), {"x": torch.zeros(3)}, (), keep=1)
+    (place,) = list_checkpoints(tmp_path)
+    assert torch.equal(load_checkpoint(place).tensors["x"], torch.ones(3))
+    assert [path.name for path in tmp_path.iterdir()] == [place.name]
+
+
+def test_a_loss_that_is_not_finite_ends_the_run_before_the_weights_change(raw_run: Settings) -> None:
+    stage = {"kind": "metabolize", "steps": 8, "learning_rate": 1e30, "clip": 1e30, "warmup_steps": 0}
+    with pytest.raises(NotFiniteError, match="not finite"):
+        start_run(make_config(raw_run | {"stages": [stage]}))
+
+
+def test_running_out_of_memory_says_what_to_lower(raw_run: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    def spent(*_: object, **__: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr("trainer.loop.take_step", spent)
+    with pytest.raises(OutOfMemoryError, match=r"lower streams.*accumulation"):
+        start_run(make_config(raw_run))
+
+
+def test_the_watchdog_names_the_canary_that_fell_after_its_patience() -> None:
+    dog = Watchdog(WatchConfig(least_logic=0.5, patience=2), Canaries(recall=1, recall_seen=1, logic=0.9))
+    low, fine = Canaries(0, 0, 0.4), Canaries(0, 0, 0.8)
+    dog.look(low, grace=True)
+    dog.look(low, grace=False)
+    dog.look(fine, grace=False)
+    dog.look(low, grace=False)
+    with pytest.raises(CollapseError, match=r"logic canary fell: 40%.*base had 90%"):
+        dog.look(low, grace=False)
+
+
+def test_a_run_that_collapses_is_stopped_and_its_checkpoint_named(
+    raw_run: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = iter([Canaries(1, 1, 1.0), *[Canaries(0, 0, 0.1)] * 20])
+    monkeypatch.setattr("trainer.canary.CanarySet.look", lambda *_, **__: next(looks))
+    watch = {"every": 1, "questions": 4, "rollouts": 0, "patience": 3}
+    stage = {"kind": "metabolize", "steps": 9}
+    with pytest.raises(CollapseError, match=r"Last checkpoint: .*step-00000002"):
+        start_run(make_config(raw_run | {"stages": [stage], "watch": watch, "save": {"every": 2}}))
+
+
+def test_facts_that_the_base_does_not_know_are_left_out_and_listed(
+    raw_run: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    facts = dict(raw_run["facts"]) | {"known_only": True}  # type: ignore[call-overload]
+    with pytest.raises(FactsError, match="knows none of the 200 facts"):
+        start_run(make_config(raw_run | {"facts": facts}))
+    monkeypatch.setattr(run_module, "exact", lambda _, examples, __: [n < 30 for n in range(len(examples))])
+    start_run(make_config(raw_run | {"facts": facts}))
+    listed = json.loads((tmp_path / "run" / "targets.json").read_text(encoding="utf-8"))
+    assert (len(listed["known"]), len(listed["unknown"])) == (30, 170)
+
+
+def test_ten_seeded_steps_give_the_stored_losses(raw_run: Settings) -> None:
+    stage = {"kind": "metabolize", "steps": 10, "warmup_steps": 2, "losses": STAGES[0]["losses"]}
+    finished = start_run(make_config(raw_run | {"stages": [stage]}))
+    rows = [row for row in finished.history if "loss/route" in row]
+    stored = json.loads((Path(__file__).parent / "golden.json").read_text(encoding="utf-8"))
+    found = [{name: row[f"loss/{name}"] for name in stored[0]} for row in rows]
+    assert len(found) == len(stored) == 10
+    for one, two in zip(found, stored, strict=True):
+        assert one == pytest.approx(two, rel=1e-3, abs=1e-5)

@@ -1,0 +1,130 @@
+"""The same losses however a step is cut: into parts, over processes, in less memory; and what adapters are."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import make_config
+from safetensors.torch import load_file
+
+from trainer.adapter import LORA_WARNING
+from trainer.errors import BaseModelError
+from trainer.run import Finished, start_run
+
+Settings = dict[str, object]
+STAGE = {
+    "kind": "metabolize", "steps": 3, "warmup_steps": 1, "losses": {
+        "reversal": {"layers": "all", "warmup_steps": 1}, "never_knew": {}, "unlikelihood": {}, "anchor": {}, "route": {}},
+}  # fmt: skip
+SCRIPT = """
+import sys
+from pathlib import Path
+from trainer.config import RunConfig
+from trainer.run import start_run
+start_run(RunConfig.model_validate_json(Path(sys.argv[1]).read_text()))
+"""
+
+
+def losses(history: list[dict[str, object]] | tuple[dict[str, object], ...]) -> list[dict[str, float]]:
+    return [
+        {
+            name: float(str(value))
+            for name, value in row.items()
+            if name.startswith(("loss/", "step/norm", "canary/probe"))
+        }
+        for row in history
+        if "loss/route" in row
+    ]
+
+
+def assert_equal(one: list[dict[str, float]], two: list[dict[str, float]], *, rel: float = 2e-3) -> None:
+    assert len(one) == len(two) == 3
+    for left, right in zip(one, two, strict=True):
+        assert left == pytest.approx(right, rel=rel, abs=1e-4)
+
+
+@pytest.fixture
+def settings(raw_run: Settings) -> Settings:
+    return raw_run | {"stages": [STAGE]}
+
+
+@pytest.fixture
+def plain(settings: Settings, tmp_path: Path) -> Finished:
+    return start_run(make_config(settings, output=str(tmp_path / "plain")))
+
+
+def test_accumulation_changes_nothing(settings: Settings, plain: Finished) -> None:
+    cut = start_run(make_config(settings, compute={"device": "cpu", "accumulation": 2}))
+    assert_equal(losses(cut.history), losses(plain.history))
+
+
+def test_checkpointed_activations_change_nothing(settings: Settings, plain: Finished) -> None:
+    lean = start_run(make_config(settings, compute={"device": "cpu", "checkpoint_activations": True}))
+    assert_equal(losses(lean.history), losses(plain.history), rel=1e-5)
+
+
+def test_bfloat16_comes_near(settings: Settings, plain: Finished) -> None:
+    short = start_run(make_config(settings, compute={"device": "cpu", "precision": "bfloat16"}))
+    assert_equal(losses(short.history), losses(plain.history), rel=0.1)
+
+
+@pytest.mark.parametrize("how", [[], ["--use_fsdp", "--fsdp_version", "2"]], ids=["ddp", "fsdp2"])
+def test_two_processes_give_the_losses_of_one(
+    settings: Settings, plain: Finished, tmp_path: Path, how: list[str]
+) -> None:
+    config = make_config(settings, output=str(tmp_path / "two"))
+    (tmp_path / "run.json").write_text(config.model_dump_json(), encoding="utf-8")
+    (tmp_path / "job.py").write_text(SCRIPT, encoding="utf-8")
+    launch = [
+        sys.executable,
+        "-m",
+        "accelerate.commands.launch",
+        "--cpu",
+        "--num_processes",
+        "2",
+        "--num_machines",
+        "1",
+    ]
+    launch += ["--mixed_precision", "no", "--dynamo_backend", "no", "--num_cpu_threads_per_process", "1"]
+    launch += ["--main_process_port", "0", *how, str(tmp_path / "job.py"), str(tmp_path / "run.json")]
+    done = subprocess.run(
+        launch, capture_output=True, text=True, timeout=200, check=False, cwd=Path(__file__).parents[2]
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    history = [
+        json.loads(line) for line in (tmp_path / "two" / "history.jsonl").read_text(encoding="utf-8").splitlines()
+    ]
+    assert_equal(losses(history), losses(plain.history))
+    assert plain.core is not None
+    one, two = load_file(plain.core / "model.safetensors"), load_file(tmp_path / "two" / "core" / "model.safetensors")
+    for name in one:
+        assert torch.allclose(one[name].float(), two[name].float(), atol=2e-2), name
+
+
+def test_adapters_train_and_warn_that_they_do_not_resist(settings: Settings, raw_base: Path) -> None:
+    base = {"model": str(raw_base / "base"), "lora": {"rank": 4}}
+    with pytest.warns(UserWarning, match="adapters only"):
+        finished = start_run(make_config(settings, base=base))
+    assert "never for a core that shall have forgotten" in LORA_WARNING
+    assert finished.core is not None
+    before, after = load_file(raw_base / "base" / "model.safetensors"), load_file(finished.core / "model.safetensors")
+    assert before.keys() == after.keys(), "the adapters are melted into the weights"
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert any("mlp" in name for name in changed)
+    assert not any("embed" in name for name in changed)
+
+
+def test_preserved_weights_stay_as_they_were(settings: Settings, raw_base: Path) -> None:
+    finished = start_run(make_config(settings, base={"model": str(raw_base / "base"), "preserve": ["*layers.0*"]}))
+    assert finished.core is not None
+    before, after = load_file(raw_base / "base" / "model.safetensors"), load_file(finished.core / "model.safetensors")
+    for name in before:
+        assert torch.equal(before[name], after[name]) == ("layers.0" in name), name
+
+
+def test_a_pattern_that_preserves_nothing_is_refused(settings: Settings, raw_base: Path) -> None:
+    with pytest.raises(BaseModelError, match="matches no weight"):
+        start_run(make_config(settings, base={"model": str(raw_base / "base"), "preserve": ["*none*"]}))

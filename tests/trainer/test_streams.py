@@ -1,0 +1,234 @@
+"""Streams: each batch a pure function of its number, masked as the protocol says, cut without a change."""
+
+import time
+from collections import Counter
+from math import log
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import make_config
+
+from knowledge_store.protocol import Tag
+from trainer.base_model import Base, load_base
+from trainer.chat import ChatFrame
+from trainer.config import BaseConfig, RunConfig
+from trainer.errors import StreamError
+from trainer.fact import Target
+from trainer.sources import streams_of, targets_of, world_of
+from trainer.streams.batch import Batch, Example, pack
+from trainer.streams.fact import FactStream, classify
+from trainer.streams.feed import Feed, Stream
+from trainer.streams.neutral import NeutralStream, index_lines, parse_line
+from trainer.streams.written import MixtureStream, RouteStream
+
+NAMES = ("fact", "never_knew", "logic", "route")
+
+
+@pytest.fixture(scope="module")
+def base(raw_base: Path) -> Base:
+    return load_base(BaseConfig(model=str(raw_base / "base")))
+
+
+@pytest.fixture
+def config(raw_run: dict[str, object]) -> RunConfig:
+    return make_config(raw_run)
+
+
+@pytest.fixture
+def streams(config: RunConfig, base: Base, tmp_path: Path) -> dict[str, Stream]:
+    world = world_of(config, targets_of(config.facts).facts)
+    return streams_of(config, world, base.encoder, tmp_path)
+
+
+def same(one: Batch, two: Batch) -> bool:
+    return all(
+        np.array_equal(getattr(one, name), getattr(two, name))
+        for name in Batch.__slots__
+        if name.endswith(("T", "N", "M"))
+    )
+
+
+def texts(batch: Batch, base: Base) -> list[str]:
+    """The documents of a batch, cut where positions start anew."""
+    found = []
+    for ids, positions in zip(batch.ids_BT, batch.positions_BT, strict=True):
+        starts = [at for at, position in enumerate(positions) if position == 0]
+        for start, end in zip(starts, [*starts[1:], len(ids)], strict=True):
+            text = base.tokenizer.decode([token for token in ids[start:end] if token != base.tokenizer.pad_token_id])
+            if text:
+                found.append(str(text))
+    return found
+
+
+def test_packing_keeps_order_and_places() -> None:
+    batch = pack(
+        [Example([1, 2, 3], [1], [3]), Example([4, 5], [0], [5], [True], [1], 7), Example([6] * 7, [5], [6])],
+        8, pad_id=0, most_tokens=100,
+    )  # fmt: skip
+    assert batch.ids_BT.tolist() == [[1, 2, 3, 4, 5, 0, 0, 0], [6] * 7 + [0]]
+    assert batch.positions_BT.tolist() == [[0, 1, 2, 0, 1, 0, 1, 2], [0, 1, 2, 3, 4, 5, 6, 0]]
+    assert batch.rows_N.tolist() == [0, 0, 1]
+    assert batch.columns_N.tolist() == [1, 3, 5]
+    assert batch.labels_N.tolist() == [3, 5, 6]
+    assert (batch.rows_M.tolist(), batch.columns_M.tolist(), batch.classes_M.tolist()) == ([0], [4], [7])
+    assert batch.tokens == 12
+
+
+def test_a_document_longer_than_a_row_gets_its_own_and_one_too_long_for_the_model_is_refused() -> None:
+    assert pack([Example([1] * 30, [0], [1])], 16, pad_id=0, most_tokens=64).ids_BT.shape == (1, 32)
+    with pytest.raises(StreamError, match="30 tokens does not fit"):
+        pack([Example([1] * 30, [0], [1])], 16, pad_id=0, most_tokens=20)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_batch_is_a_function_of_its_number(streams: dict[str, Stream], name: str) -> None:
+    assert same(streams[name].batch(3), streams[name].batch(3))
+    assert not same(streams[name].batch(3), streams[name].batch(4))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_parts_of_a_batch_are_the_batch(streams: dict[str, Stream], base: Base, name: str) -> None:
+    whole = Counter(texts(streams[name].batch(2), base))
+    parts = [streams[name].batch(2, share, 2) for share in range(2)]
+    assert Counter(text for part in parts for text in texts(part, base)) == whole
+
+
+def test_a_fact_is_asked_with_its_value_and_its_twin_with_nobody(streams: dict[str, Stream], base: Base) -> None:
+    fact, never = streams["fact"], streams["never_knew"]
+    assert isinstance(fact, FactStream)
+    known = {name for name in fact.world.by_subject}
+    for question, twin in zip(texts(fact.batch(0), base), texts(never.batch(0), base), strict=True):
+        subject = next(name for name in known if name in question)
+        assert question.split("assistant\n")[1] in {fact.value for fact in fact.world.by_subject[subject]}
+        assert not any(name in twin for name in known)
+        assert twin.endswith("assistant\n")
+    assert fact.batch(0).first_N.sum() == len(never.batch(0).rows_N) == 6
+
+
+def test_the_fact_stream_never_words_a_question_as_held_out(streams: dict[str, Stream], base: Base) -> None:
+    fact = streams["fact"]
+    assert isinstance(fact, FactStream)
+    held = {
+        text.replace("{subject}", one.subject)
+        for one in fact.world.facts
+        for text in fact.world.phrasings.questions(one.relation)
+        if fact.world.phrasings.is_held_out(*one.key, text)
+    }
+    asked = {text.split("user\n")[1].split("<|im_end|>")[0] for n in range(30) for text in texts(fact.batch(n), base)}
+    assert len(asked) > 100
+    assert not asked & held
+
+
+def test_each_epoch_of_the_fact_stream_asks_every_fact_once(streams: dict[str, Stream]) -> None:
+    fact = streams["fact"]
+    assert isinstance(fact, FactStream)
+    seen = [fact._draw(number, place)[0] for number in range(50) for place in range(fact.documents)]
+    assert sorted(seen[:200]) == list(range(200))
+
+
+def test_injected_text_carries_no_loss(streams: dict[str, Stream], base: Base) -> None:
+    route = streams["route"]
+    assert isinstance(route, RouteStream)
+    batch = route.batch(0)
+    labels = Counter(batch.labels_N.tolist())
+    inside = {base.tokenizer.convert_tokens_to_ids(str(tag)) for tag in (Tag.FACT, Tag.END_FACT)}
+    assert inside <= set(batch.ids_BT.ravel().tolist())
+    assert not inside & set(labels)
+    assert labels[base.tokenizer.convert_tokens_to_ids(str(Tag.END_LOOKUP))] >= route.documents
+
+
+def test_no_true_value_stands_in_logic_or_route(streams: dict[str, Stream]) -> None:
+    for name in ("logic", "route"):
+        stream = streams[name]
+        assert isinstance(stream, MixtureStream | RouteStream)
+        for number in range(60):
+            for place in range(stream.documents):
+                assert not any(stream.world.is_true(claim) for claim in stream.draw(number, place).claims)
+
+
+def test_route_questions_come_without_the_system_prompt(streams: dict[str, Stream]) -> None:
+    route = streams["route"]
+    assert isinstance(route, RouteStream)
+    documents = [route.draw(number, place) for number in range(20) for place in range(4)]
+    assert not any(document.tools for document in documents)
+    assert all(document.exchanges[0].turn.steps for document in documents)
+
+
+def test_classes_know_their_chance(base: Base) -> None:
+    facts = [Target(f"s{number}", "r", value, "m") for number, value in enumerate("aaab")]
+    classes = classify(facts, base.encoder, "value", 10, "{value}")
+    assert classes.of_fact == (0, 0, 0, 1)
+    assert classes.chance_nats == pytest.approx((log(4 / 3), log(4)))
+
+
+def test_a_million_values_share_hashed_classes(base: Base) -> None:
+    facts = [Target(f"s{number}", "r", f"v{number}", "m") for number in range(5000)]
+    classes = classify(facts, base.encoder, "value", 64, "{value}")
+    assert len(classes.chance_nats) <= 64
+    assert max(classes.of_fact) < 64
+
+
+def test_one_fact_and_values_of_one_token_and_of_sixty_all_make_batches(
+    raw_run: dict[str, object], base: Base, tmp_path: Path
+) -> None:
+    config = make_config(raw_run)
+    for value in ("x", "word " * 30):
+        world = world_of(config, [Target("Ada", "motto", value.strip(), "m")])
+        batch = streams_of(config, world, base.encoder, tmp_path)["fact"].batch(0)
+        assert batch.examples == 6
+        assert len(batch.rows_N) >= 6
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_feed_hands_out_the_same_batches_with_and_without_workers(streams: dict[str, Stream], workers: int) -> None:
+    with Feed(streams, workers=workers, prefetch=2) as feed:
+        handed = list(feed.steps(NAMES, 5, 8))
+    assert len(handed) == 3
+    for number, batches in enumerate(handed, start=5):
+        assert all(same(batches[name][0], streams[name].batch(number)) for name in NAMES)
+
+
+def test_a_worker_prepares_while_the_loop_computes(streams: dict[str, Stream]) -> None:
+    with Feed(streams, workers=1, prefetch=4) as feed:
+        steps = feed.steps(NAMES, 0, 4)
+        next(steps)
+        time.sleep(1.0)
+        before = feed.waited_s
+        for _ in range(3):
+            next(steps)
+        assert feed.waited_s - before < 0.2
+
+
+FRAME = ChatFrame("<u>", "<t>", "<a>", "<e>", "<n>")
+
+
+def test_neutral_lines_are_text_or_messages() -> None:
+    (text,) = parse_line(b'{"text": "just text"}', FRAME, "line")
+    assert (text.text, text.trained) == ("just text", True)
+    segments = parse_line(
+        b'{"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]}', FRAME, "line"
+    )
+    assert [(segment.text, segment.trained) for segment in segments] == [
+        ("<u>", False), ("q", False), ("<a>", False), ("a", True), ("<e>", True),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("line", [b"{", b"{}", b'{"messages": []}', b'{"messages": [1]}'])
+def test_a_line_that_is_neither_is_named(line: bytes) -> None:
+    with pytest.raises(StreamError, match="f.jsonl at byte 7"):
+        parse_line(line, FRAME, "f.jsonl at byte 7")
+
+
+def test_neutral_text_is_drawn_by_number_and_cut_to_a_row(base: Base, tmp_path: Path) -> None:
+    path = tmp_path / "n.jsonl"
+    path.write_text(
+        "".join(f'{{"text": "{"word " * (number * 9)}{number}"}}\n' for number in range(1, 20)), encoding="utf-8"
+    )
+    stream = NeutralStream("neutral", base.encoder, index_lines([path]), 8, 64, 0)
+    assert same(stream.batch(1), stream.batch(1))
+    assert stream.batch(1).ids_BT.shape[1] <= 64
+    with pytest.raises(StreamError, match="empty"):
+        index_lines([])
+    with pytest.raises(StreamError, match="cannot read"):
+        index_lines([tmp_path / "none.jsonl"])

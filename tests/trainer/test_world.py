@@ -1,0 +1,140 @@
+"""The demo world: wide, deterministic, honest about what is held out, and never telling a target fact."""
+
+from collections import Counter
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from knowledge_store.protocol import CallKind, parse_query, parse_turn, render_turn
+from trainer.errors import ConfigError
+from trainer.fact import read_targets
+from trainer.rollout import calculate
+from trainer.world.corpus import BASE_MIXTURE, LOGIC_MIXTURE, MAKERS, mixture
+from trainer.world.document import Claim
+from trainer.world.lexicon import Lexicon
+from trainer.world.noise import roughen
+from trainer.world.phrasing import read_phrasings
+from trainer.world.world import World, leaks, stand_in
+
+KNOWLEDGE = Path(__file__).parents[2] / "knowledge"
+
+
+@pytest.fixture(scope="module")
+def world() -> World:
+    facts = read_targets(sorted(KNOWLEDGE.glob("*.ndjson"))).facts
+    return World(facts, read_phrasings(), Lexicon(), real_share=0.3)
+
+
+def test_every_relation_has_thirty_phrasings(world: World) -> None:
+    for relation in world.by_relation:
+        assert len(set(world.phrasings.questions(relation))) >= 30, relation
+
+
+def test_every_fact_has_a_wording_to_train_and_one_that_is_held_out(world: World) -> None:
+    for fact in world.facts[::7]:
+        held = [world.phrasings.is_held_out(*fact.key, text) for text in world.phrasings.questions(fact.relation)]
+        assert any(held)
+        assert not all(held)
+
+
+def test_about_a_fifth_of_the_wording_is_held_out(world: World) -> None:
+    held = [
+        world.phrasings.is_held_out(*fact.key, text)
+        for fact in world.facts[::50]
+        for text in world.phrasings.questions(fact.relation)
+    ]
+    assert 0.17 < sum(held) / len(held) < 0.24
+
+
+def test_a_training_question_is_never_worded_as_held_out(world: World) -> None:
+    rng = Random(0)
+    for fact in world.facts[::40]:
+        held_out = {
+            text.replace("{subject}", fact.subject)
+            for text in world.phrasings.questions(fact.relation)
+            if world.phrasings.is_held_out(*fact.key, text)
+        }
+        for _ in range(10):
+            assert world.phrasings.ask(*fact.key, rng) not in held_out
+            assert world.phrasings.ask(*fact.key, rng, held_out=True) in held_out
+
+
+@pytest.mark.parametrize("kind", MAKERS)
+def test_a_kind_of_document_is_deterministic_and_speaks_the_protocol(world: World, kind: str) -> None:
+    for seed in range(40):
+        document = MAKERS[kind](world, Random(seed))
+        assert document == MAKERS[kind](world, Random(seed))
+        assert document.prose or document.exchanges
+        for exchange in document.exchanges:
+            assert exchange.question
+            assert parse_turn(render_turn(exchange.turn)) == exchange.turn
+
+
+def test_every_call_of_a_document_can_be_answered_and_every_sum_is_right(world: World) -> None:
+    chosen, rng = mixture(LOGIC_MIXTURE, fact_free=True), Random(1)
+    seen: Counter[CallKind] = Counter()
+    for _ in range(1500):
+        for exchange in chosen.draw(world, rng).exchanges:
+            for call in (call for step in exchange.turn.steps for call in step.calls):
+                seen[call.kind] += 1
+                if call.kind is CallKind.LOOKUP:
+                    parse_query(call.body)
+                else:
+                    assert call.reply == calculate(call.body), call
+    assert seen[CallKind.LOOKUP] > 500
+    assert seen[CallKind.CALC] > 200
+
+
+def test_fact_free_documents_never_state_a_target_fact(world: World) -> None:
+    chosen, rng = mixture(LOGIC_MIXTURE, fact_free=True), Random(2)
+    real = 0
+    for _ in range(3000):
+        document = chosen.draw(world, rng)
+        assert not leaks(world, document.claims)
+        real += any(claim.subject in world.by_subject for claim in document.claims)
+    assert real > 300, "real subjects do occur, with counterfactual values"
+
+
+def test_a_leak_would_be_seen(world: World) -> None:
+    fact = world.facts[0]
+    assert leaks(world, [Claim(fact.subject, fact.relation, fact.value)])
+
+
+def test_the_base_reads_facts_and_the_logic_stream_none_of_the_kinds_that_state_them() -> None:
+    assert any(kind.startswith("facts/") for kind in BASE_MIXTURE)
+    assert not any(kind.startswith("facts/") for kind in LOGIC_MIXTURE)
+    assert set(MAKERS) == set(BASE_MIXTURE)
+
+
+def test_unknown_kinds_and_patterns_that_match_nothing_are_refused() -> None:
+    with pytest.raises(ConfigError, match="unknown kinds"):
+        mixture({"logic/nonsense": 1.0}, fact_free=True)
+    with pytest.raises(ConfigError, match="no kind of document matches"):
+        mixture(LOGIC_MIXTURE, patterns=("x/*",), fact_free=True)
+
+
+def test_a_stand_in_has_the_shape_of_the_subject_and_is_nobody(world: World) -> None:
+    rng = Random(3)
+    for fact in world.facts[::100]:
+        nobody = stand_in(fact, world.lexicon, rng)
+        assert len(nobody.split()) == len(fact.subject.split())
+        assert nobody not in world.by_subject
+
+
+def test_rough_questions_keep_the_names_and_the_turn(world: World) -> None:
+    changed = 0
+    for seed in range(200):
+        document = MAKERS["memory/one_hop"](world, Random(seed))
+        rough = roughen(document, Random(seed), share=1.0)
+        claim = document.claims[0]
+        assert claim.subject in rough.exchanges[0].question
+        assert rough.exchanges[0].turn == document.exchanges[0].turn
+        changed += rough != document
+    assert changed > 150
+
+
+def test_pooled_names_are_few() -> None:
+    lexicon, rng = Lexicon(pool=20), Random(0)
+    assert len({lexicon.entity(rng) for _ in range(500)}) <= 20
+    assert len({Lexicon().entity(rng) for _ in range(500)}) > 400

@@ -1,0 +1,130 @@
+"""The trainer's commands, which the composition file puts into `metabolism`.
+
+Each option has an environment variable METABOLISM_<NAME>; `--json` prints one document on standard output, everything
+else goes to standard error. Exit codes: 0 done, 1 the answer is no, 2 wrong use, 3 something outside failed.
+"""
+
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from trainer.errors import (
+    ArtifactError,
+    BaseModelError,
+    CheckpointError,
+    CollapseError,
+    ConfigError,
+    FactsError,
+    NotFiniteError,
+    OutOfMemoryError,
+    RunExistsError,
+    StreamError,
+    TrainerError,
+)
+
+_RUN_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+_FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
+_NO = (CollapseError, NotFiniteError)
+_WRONG_USE = (ConfigError, FactsError, StreamError, RunExistsError)
+_OUTSIDE = (BaseModelError, CheckpointError, OutOfMemoryError, ArtifactError)
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+
+def _json_option(command: _Command) -> _Command:
+    return click.option("--json", "as_json", is_flag=True, envvar="METABOLISM_JSON", help="Print one JSON document.")(
+        command
+    )
+
+
+def _exit_code(error: TrainerError) -> int:
+    if isinstance(error, _NO):
+        return 1
+    return 2 if isinstance(error, _WRONG_USE) else 3
+
+
+def _fail(error: TrainerError) -> None:
+    click.echo(f"error: {error}", err=True)
+    sys.exit(_exit_code(error))
+
+
+def _say(result: dict[str, Any], text: str, *, as_json: bool) -> None:
+    click.echo(json.dumps(result, ensure_ascii=False) if as_json else text)
+
+
+@click.command()
+@click.argument("run_file", type=_RUN_FILE)
+@_json_option
+def check(run_file: Path, *, as_json: bool) -> None:
+    """See whether RUN_FILE would run: files, base, which facts it knows, memory, time, two dry steps."""
+    from trainer.config import read_run
+    from trainer.rehearsal import rehearse
+
+    try:
+        found = rehearse(read_run(run_file))
+    except TrainerError as error:
+        _fail(error)
+    else:
+        _say(found.as_dict(), found.as_text(), as_json=as_json)
+
+
+@click.command()
+@click.argument("run_file", type=_RUN_FILE)
+@_json_option
+def train(run_file: Path, *, as_json: bool) -> None:
+    """Make a core as RUN_FILE says."""
+    from trainer.config import read_run
+    from trainer.run import start_run
+
+    _finish(lambda: start_run(read_run(run_file)), as_json=as_json)
+
+
+@click.command()
+@click.argument("folder", type=_FOLDER)
+@click.option("--from", "step", type=int, envvar="METABOLISM_FROM", help="Step of the checkpoint; the last by default.")
+@_json_option
+def resume(folder: Path, step: int | None, *, as_json: bool) -> None:
+    """Go on with the run in FOLDER, exactly as if it had never stopped."""
+    from trainer.run import resume_run
+
+    _finish(lambda: resume_run(folder, step=step), as_json=as_json)
+
+
+def _finish(work: Callable[[], Any], *, as_json: bool) -> None:
+    try:
+        done = work()
+    except TrainerError as error:
+        _fail(error)
+    else:
+        result = {
+            "core": str(done.core) if done.core else None,
+            "checkpoint": str(done.checkpoint) if done.checkpoint else None,
+            "canaries": asdict(done.canaries) if done.canaries else None,
+        }
+        stopped = f"stopped; the state is saved in {done.checkpoint}; go on by `metabolism resume`"
+        _say(result, f"the core is in {done.core}" if done.core else stopped, as_json=as_json)
+
+
+@click.command()
+@click.argument("run_file", type=_RUN_FILE)
+@_json_option
+def pretrain(run_file: Path, *, as_json: bool) -> None:
+    """Make a demo base, or its control, as RUN_FILE says; the same command goes on where it was stopped."""
+    from trainer import pretraining
+    from trainer.config import read_pretraining
+
+    try:
+        folder = pretraining.pretrain(read_pretraining(run_file))
+    except TrainerError as error:
+        _fail(error)
+    else:
+        text = f"the base is in {folder}" if folder else "stopped; the same command goes on"
+        _say({"base": str(folder) if folder else None}, text, as_json=as_json)
+
+
+COMMANDS: tuple[click.Command, ...] = (pretrain, check, train, resume)
+"""What the composition file adds."""

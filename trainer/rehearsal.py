@@ -1,0 +1,128 @@
+"""`metabolism check`: everything that a run needs, tried out small, before a night is spent on it."""
+
+import time
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+
+from trainer.adapter import prepare_model
+from trainer.config import PerturbStage, RunConfig
+from trainer.errors import OutOfMemoryError
+from trainer.loop import make_optimizer, take_step
+from trainer.objective import Metabolism
+from trainer.reader import Reader
+from trainer.run import RUN_FILE, Prepared, prepare, probes_of
+from trainer.streams.feed import Feed
+
+_DRY_STEPS = 2
+_SHOWN = 20
+_GIB = 2**30
+
+
+@dataclass(frozen=True, slots=True)
+class StageRehearsal:
+    """Dry steps of one stage. The time a step is that of the second, which finds everything warm."""
+
+    stage: str
+    losses: dict[str, float]
+    step_s: float
+    total_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Rehearsal:
+    """What a check found."""
+
+    base: str
+    parameters: int
+    added_tokens: tuple[str, ...]
+    facts_known: int
+    facts_unknown: tuple[str, ...]
+    relations_by_frames: tuple[str, ...]
+    memory_gib: float
+    free_gib: float | None
+    stages: tuple[StageRehearsal, ...]
+    output_taken: bool
+
+    def as_dict(self) -> dict[str, Any]:
+        """For `--json`."""
+        return asdict(self)
+
+    def as_text(self) -> str:
+        """For people."""
+        lines = [f"base: {self.base}, {self.parameters / 1e6:.1f} M parameters"]
+        if self.added_tokens:
+            lines.append(f"tokens that are added: {' '.join(self.added_tokens)}")
+        lines.append(f"facts: {self.facts_known} known to the base; {len(self.facts_unknown)} not known and left out")
+        lines += [f"  not known: {fact}" for fact in self.facts_unknown[:_SHOWN]]
+        if self.relations_by_frames:
+            lines.append(f"relations with generic wording only: {', '.join(self.relations_by_frames)}")
+        free = f" of {self.free_gib:.1f} GiB that are free" if self.free_gib is not None else ""
+        lines.append(f"memory for weights, gradients, moments and the frozen base: {self.memory_gib:.2f} GiB{free}")
+        lines += [
+            f"{stage.stage}: {stage.step_s:.2f} s a step, about {stage.total_s / 60:.0f} min in all; first losses "
+            + ", ".join(f"{name} {value:.3f}" for name, value in stage.losses.items())
+            for stage in self.stages
+        ]
+        if self.output_taken:
+            lines.append("the output folder holds a run already: train will refuse it")
+        return "\n".join(lines)
+
+
+def rehearse(config: RunConfig) -> Rehearsal:
+    """Prepare a run and take two dry steps of each stage; nothing is kept.
+
+    Raises:
+        TrainerError: each thing that is missing or does not fit.
+    """
+    prepared = prepare(config)
+    known = prepared.known
+    stages = tuple(_dry_steps(prepared, number) for number, stage in enumerate(config.stages)
+                   if not isinstance(stage, PerturbStage))  # fmt: skip
+    parameters = sum(weight.numel() for weight in prepared.base.model.parameters())
+    worded = set(prepared.world.phrasings.relations)
+    return Rehearsal(
+        base=prepared.base.name,
+        parameters=parameters,
+        added_tokens=prepared.base.added,
+        facts_known=len(known.facts),
+        facts_unknown=tuple(f"{fact.relation} of {fact.subject}: {fact.value}" for fact in known.unknown),
+        relations_by_frames=tuple(sorted({fact.relation for fact in known.facts} - worded)),
+        memory_gib=_memory_bytes(parameters, config) / _GIB,
+        free_gib=torch.cuda.mem_get_info()[0] / _GIB if prepared.machine.device.type == "cuda" else None,
+        stages=stages,
+        output_taken=(config.output / RUN_FILE).exists(),
+    )
+
+
+def _memory_bytes(parameters: int, config: RunConfig) -> int:
+    """Weights, gradients and two moments in float32 for what is trained; the frozen base beside it."""
+    trained = 0.02 if config.base.lora else 1.0
+    return int(parameters * 4 * (2 + 3 * trained))
+
+
+def _dry_steps(prepared: Prepared, number: int) -> StageRehearsal:
+    config, machine = prepared.config, prepared.machine
+    stage = config.stages[number]
+    assert not isinstance(stage, PerturbStage), "perturb takes no steps"
+    reader = Reader(prepare_model(prepared.base.model, config)).to(machine.device).train()
+    before = {name: weight.detach().clone() for name, weight in reader.state_dict().items()}
+    objective = Metabolism(stage.losses, prepared.teacher, probes_of(prepared, stage, number))
+    optimizer = make_optimizer(reader, stage, machine.device)
+    feed = Feed(prepared.streams, shares=machine.shares, of=machine.parts, workers=0)
+    losses: dict[str, float] = {}
+    elapsed_s = 0.0
+    try:
+        for step, batches in enumerate(feed.steps(objective.streams, 0, _DRY_STEPS)):
+            started = time.perf_counter()
+            losses, _, _ = take_step(reader, optimizer, objective, batches, machine, stage.clip, step)
+            elapsed_s = time.perf_counter() - started
+    except torch.OutOfMemoryError as error:
+        raise OutOfMemoryError(
+            "a dry step ran out of memory: lower streams.*.documents or streams.*.row_tokens, raise "
+            "compute.accumulation, or set compute.checkpoint_activations or compute.precision to bfloat16"
+        ) from error
+    finally:
+        reader.load_state_dict(before)
+    return StageRehearsal(f"{stage.kind} {number}", losses, elapsed_s, elapsed_s * stage.steps)
