@@ -90,6 +90,12 @@ class Database:
         self._held.append(raw)
         return raw  # type: ignore[no-any-return]
 
+    def sqlite_reader(self) -> sqlite3.Connection:
+        """Give this thread's connection as what it is on SQLite."""
+        raw: Any = self.reader()
+        assert isinstance(raw, sqlite3.Connection), "only SQLite has files to copy"
+        return raw
+
     def release(self) -> None:
         """Close this thread's connection: for a thread that ends before the store does."""
         raw = self._local.__dict__.pop("connection", None)

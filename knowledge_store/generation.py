@@ -4,14 +4,16 @@ Not here: what changes it (``store.py``), how a lookup goes (``lookup.py``).
 """
 
 import time
+from collections.abc import Iterator
 from types import TracebackType
 
+from knowledge_store.fact import Fact
 from knowledge_store.lookup import Outcome, look_up
 from knowledge_store.meaning import Meaning
 from knowledge_store.module import ModuleInfo
 from knowledge_store.protocol import Query
 from knowledge_store.timeline import GRACE, Pins
-from knowledge_store.view import Page, View
+from knowledge_store.view import PAGE_LIMIT, Page, View
 
 _SAFE_S = GRACE.total_seconds() / 2
 
@@ -65,6 +67,20 @@ class Generation:
         return self._view.page(
             subject=subject, relation=relation, value=value, module=module, limit=limit, cursor=cursor
         )
+
+    def every_fact(self, module: str) -> Iterator[Fact]:
+        """Give all facts of a module, page by page: as many as there are, in constant memory.
+
+        Raises:
+            UnknownModule: it is not one of this generation's.
+        """
+        cursor: str | None = None
+        while True:
+            page = self.facts(module=module, limit=PAGE_LIMIT, cursor=cursor)
+            yield from page.facts
+            cursor = page.cursor
+            if cursor is None:
+                return
 
     def close(self) -> None:
         """Let go of the generation. Safe to call twice."""

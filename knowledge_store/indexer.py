@@ -153,6 +153,18 @@ class Indexer:
             thread.join(timeout_s)
         return self.status()
 
+    @property
+    def folder(self) -> Path:
+        """Where the index's files are."""
+        return self._folder
+
+    def lacking(self) -> int:
+        """Count the keys of rows that the index covers and does not have; none in a whole index."""
+        segments = self._segments
+        held = {tuple(key) for it in (segments.main, segments.rest) if it is not None for key in it.keys.tolist()}
+        covered, keys, _ = self._all_keys()
+        return len({tuple(key) for key in keys.tolist()} - held) if covered <= segments.covered else 0
+
     def restart(self, store: str) -> None:
         """Begin anew: the database is another one."""
         with self._lock:

@@ -1,15 +1,20 @@
 """Makes a new store's tables, and brings an older store's up to date. Called once by `Store.open`."""
 
 import os
+import sqlite3
 import uuid
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 
-from sqlalchemy import Connection, insert, inspect, select
+from sqlalchemy import Connection, insert, inspect, select, update
 
-from knowledge_store.database import Database
+from knowledge_store.database import Database, translated
 from knowledge_store.embed import DEFAULT, Embedder, embedder_named
 from knowledge_store.errors import EmbedderMismatch, NotAStore, StoreUnavailable
-from knowledge_store.schema import SCHEMA_VERSION, counter, meta, metadata
+from knowledge_store.filesystem import check_location
+from knowledge_store.schema import SCHEMA_VERSION, counter, meta, metadata, pin, redaction
 
 
 def prepare(database: Database) -> None:
@@ -19,19 +24,80 @@ def prepare(database: Database) -> None:
         NotAStore: it is another program's.
         StoreUnavailable: it cannot be opened, or a newer version of this program made it.
     """
-    if database.path is not None and not database.path.parent.is_dir():
-        raise StoreUnavailable(f"there is no folder {os.fspath(database.path.parent)!r} for the store; make it first")
+    if database.path is not None:
+        check_location(database.path)
     with database.read() as connection:
-        tables = set(inspect(connection).get_table_names())
-        version = _version(connection, tables)
+        version = version_of(connection)
     if version is None:
         with database.write() as connection:
-            if _version(connection, set(inspect(connection).get_table_names())) is None:
+            if version_of(connection) is None:
                 _create(connection)
     elif version > SCHEMA_VERSION:
         raise StoreUnavailable(
             f"the store has schema {version}, this program knows up to {SCHEMA_VERSION}; use a newer metabolism"
         )
+    elif version < SCHEMA_VERSION:
+        if database.path is not None:
+            back_up(database, database.path.with_name(f"{database.path.name}.before-{SCHEMA_VERSION}"))
+        migrate(database, SCHEMA_VERSION)
+
+
+@dataclass(frozen=True, slots=True)
+class Migration:
+    """One step from the schema before `number` to `number`, and the way back."""
+
+    number: int
+    up: Callable[[Connection], None]
+    down: Callable[[Connection], None]
+
+
+def _add_pins_and_tombstones(connection: Connection) -> None:
+    metadata.create_all(connection, [pin, redaction])
+
+
+def _drop_pins_and_tombstones(connection: Connection) -> None:
+    metadata.drop_all(connection, [pin, redaction])
+
+
+MIGRATIONS = (Migration(2, _add_pins_and_tombstones, _drop_pins_and_tombstones),)
+"""Every step since the first schema, in order."""
+
+
+def migrate(database: Database, to: int) -> None:
+    """Bring the schema up or down to `to`, all in one transaction.
+
+    Raises:
+        StoreUnavailable: there is no way to that schema.
+    """
+    with database.write() as connection:
+        now = version_of(connection)
+        if now is None or not 1 <= to <= SCHEMA_VERSION:
+            raise StoreUnavailable(f"there is no way from schema {now} to {to}")
+        for step in MIGRATIONS:
+            if now < step.number <= to:
+                step.up(connection)
+        for step in reversed(MIGRATIONS):
+            if to < step.number <= now:
+                step.down(connection)
+        connection.execute(update(meta).where(meta.c.key == "schema").values(value=str(to)))
+
+
+def back_up(database: Database, target: Path) -> None:
+    """Copy an SQLite store, as of one moment, into the file `target`, while others read and write it.
+
+    Raises:
+        StoreUnavailable: there is such a file already, or the disk refused.
+    """
+    if target.exists():
+        raise StoreUnavailable(f"{target.name} is there already; move it away, or name another file for the backup")
+    draft = target.with_name(f"{target.name}.{os.urandom(4).hex()}.part")
+    try:
+        with translated(), closing(sqlite3.connect(draft)) as copy:
+            database.sqlite_reader().backup(copy)
+            copy.execute("PRAGMA journal_mode=DELETE")  # one file, without companions
+        draft.replace(target)
+    finally:
+        draft.unlink(missing_ok=True)
 
 
 def index_place(database: Database) -> tuple[str, Path]:
@@ -62,7 +128,13 @@ def chosen_embedder(database: Database, wanted: Embedder | None) -> Embedder:
     return wanted
 
 
-def _version(connection: Connection, tables: set[str]) -> int | None:
+def version_of(connection: Connection) -> int | None:
+    """Give the schema's number, or None where there is nothing yet.
+
+    Raises:
+        NotAStore: it is another program's database.
+    """
+    tables = set(inspect(connection).get_table_names())
     if not tables:
         return None
     if "meta" not in tables or "fact" not in tables:

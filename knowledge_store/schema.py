@@ -21,7 +21,7 @@ from sqlalchemy import (
     text,
 )
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 OPEN: Final = 2**62
 """`to_gen` of what no generation has ended."""
 

@@ -65,9 +65,7 @@ class Store:
         self._statements = Statements(database)
         newest = select(func.max(generation_table.c.number)).scalar_subquery()
         named = select(meta.c.value).where(meta.c.key == bindparam("key")).scalar_subquery()
-        self._head_sql = (
-            database.compile(select(newest, named), "key_1").replace("?", "'store'").replace("%s", "'store'")
-        )
+        self._head_sql = database.compile(select(newest, named), "key")
         self._identity = store_id
         self._views: OrderedDict[tuple[int, tuple[str, ...] | None, str], View] = OrderedDict()
         self._pins = Pins(database)

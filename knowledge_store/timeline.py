@@ -172,4 +172,5 @@ class Pins:
         connection.execute(delete(pin).where(pin.c.until < now))
         told = connection.scalar(select(func.min(pin.c.generation)).where(pin.c.process != self._process))
         with self._lock:
+            self._told.clear()  # what is about to be dropped may be asked for again: then ask the database
             return min((it for it in (told, *self._counts) if it is not None), default=None)
