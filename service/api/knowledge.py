@@ -1,12 +1,17 @@
 """``/v1/knowledge/…``: what the memory holds, and which modules of it are read."""
 
-from collections.abc import Callable
+import asyncio
+import json
+from collections.abc import AsyncGenerator, Callable
 from typing import Annotated
 
 from fastapi import Query, Request, Response
-from pydantic import BaseModel, Field
+from fastapi.responses import StreamingResponse
+from pydantic import BaseModel, ConfigDict, Field
 
 from knowledge_store.errors import UnknownModule
+from knowledge_store.exchange import record_of
+from knowledge_store.generation import Generation
 from knowledge_store.module import ModuleInfo
 from knowledge_store.protocol import parse_query
 from service.api.guard import author_of, guarded_router
@@ -17,6 +22,7 @@ from service.security import Scope
 
 reading = guarded_router(Scope.READ, tags=["knowledge"])
 writing = guarded_router(Scope.WRITE, tags=["knowledge"])
+_EXPORT_PAGE = 1000
 _MODULE = "/v1/knowledge/modules/{module}"
 
 
@@ -65,6 +71,84 @@ async def show_module(module: str, response: Response, resources: FromApp) -> Mo
     return ModuleReply.of(info)
 
 
+@reading.get(
+    _MODULE + "/export",
+    response_class=StreamingResponse,
+    responses={
+        **documented(404, 410),
+        200: {"content": {"application/x-ndjson": {"schema": {"type": "string"}}}, "description": "A fact a line"},
+    },
+)
+async def export_module(
+    module: str,
+    resources: FromApp,
+    generation: Annotated[int | None, Query(ge=0, le=2**53, description="As it was in this generation.")] = None,
+) -> StreamingResponse:
+    """Send all facts of a module as NDJSON: what `POST /update_knowledge` takes. The stream sees one generation."""
+    pinned = resources.store.generation(generation, modules=[module])
+    headers = {"X-Generation": str(pinned.number)}
+    return StreamingResponse(_export(pinned), media_type="application/x-ndjson", headers=headers)
+
+
+async def _export(pinned: Generation) -> AsyncGenerator[bytes, None]:
+    with pinned as generation:
+        cursor: str | None = None
+        while True:
+            page = await asyncio.to_thread(generation.facts, limit=_EXPORT_PAGE, cursor=cursor)
+            lines = [json.dumps(record_of(fact), ensure_ascii=False) + "\n" for fact in page.facts]
+            yield "".join(lines).encode()
+            cursor = page.cursor
+            if cursor is None:
+                return
+
+
+class Change(BaseModel):
+    """What one generation did."""
+
+    number: int = Field(description="The generation.")
+    time: str = Field(description="When it was made (RFC 3339).")
+    author: str = Field(description="Name of the key that made it.")
+    module: str | None = Field(description="The module; none for what concerns all.")
+    operation: str
+    detail: str
+    added: int
+    changed: int
+    deleted: int
+
+
+class History(BaseModel):
+    """Some generations, the newest first; `cursor` asks for older ones."""
+
+    generations: list[Change]
+    cursor: int | None
+
+
+@reading.get("/v1/knowledge/generations", responses=documented())
+async def list_generations(
+    resources: FromApp,
+    module: Annotated[ModuleName | None, Query(description="Only what concerns this module.")] = None,
+    limit: Annotated[int, Query(ge=1, le=1000, description="So many a page.")] = 100,
+    cursor: Annotated[int | None, Query(ge=0, le=2**53, description="From the page before.")] = None,
+) -> History:
+    """Say who changed what when, the newest first."""
+    entries = resources.store.history(module=module, limit=limit, before=cursor)
+    changes = [
+        Change(
+            number=it.generation,
+            time=it.at,
+            author=it.author,
+            module=it.module,
+            operation=it.operation,
+            detail=it.detail,
+            added=it.added,
+            changed=it.changed,
+            deleted=it.deleted,
+        )
+        for it in entries
+    ]
+    return History(generations=changes, cursor=changes[-1].number if len(changes) == limit else None)
+
+
 @reading.get("/v1/knowledge/facts", responses=documented(404, 410))
 async def list_facts(
     resources: FromApp,
@@ -111,6 +195,24 @@ async def mount_module(module: str, request: Request, resources: FromApp) -> Mod
 async def unmount_module(module: str, request: Request, resources: FromApp) -> ModuleChanged:
     """Let lookups pass the module by, from a new generation on; its facts stay."""
     return await _change("unmount", module, request, resources, resources.store.unmount)
+
+
+class RollbackRequest(BaseModel):
+    """Where to go back to."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, json_schema_extra={"examples": [{"generation": 1}]})
+
+    generation: int = Field(ge=0, le=2**53, description="The generation whose facts the module shall have again.")
+
+
+@writing.post(_MODULE + ":rollback", responses=documented(404, 410))
+async def roll_module_back(module: str, asked: RollbackRequest, request: Request, resources: FromApp) -> ModuleChanged:
+    """Give the module the facts that it had in an earlier generation, as a new generation; nothing is lost."""
+
+    def roll_back(name: str, *, author: str) -> None:
+        resources.store.rollback(name, asked.generation, author=author)
+
+    return await _change("rollback", module, request, resources, roll_back)
 
 
 @writing.delete(_MODULE, responses=documented(404))
