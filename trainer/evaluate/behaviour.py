@@ -34,7 +34,7 @@ _CHAIN_TOKENS = 64
 
 
 def attack_behaviour(
-    exam: Exam, examinee: Examinee, ledger: Ledger, profile: Profile, *, invented: bool, tick: Callable[[str], None]
+    exam: Exam, examinee: Examinee, ledger: Ledger, profile: Profile, tick: Callable[[str], None], *, invented: bool
 ) -> None:
     """Enter every measure of A for one model; `invented` asks about stand-ins, who do not exist."""
     role = Role.STAND_IN if invented else examinee.role

@@ -55,11 +55,18 @@ _PATH = click.Path(path_type=Path, exists=True)
 @click.option(
     "--profile",
     "profile_name",
-    type=click.Choice(["quick", "full"]),
+    type=click.Choice(["quick", "full", "test"]),
     default="quick",
     show_default=True,
     envvar="METABOLISM_PROFILE",
     help="Minutes on a CPU, or minutes on a GPU.",
+)
+@click.option(
+    "--attacks",
+    default="ABCDE",
+    show_default=True,
+    envvar="METABOLISM_ATTACKS",
+    help="Letters of the attacks to make; the report lists the others as not tested.",
 )
 @click.option("--seed", type=int, default=11, show_default=True, envvar="METABOLISM_SEED", help="Of the questions.")
 @click.option("--device", default="cpu", show_default=True, envvar="METABOLISM_DEVICE", help="cpu or cuda.")
@@ -75,8 +82,8 @@ _PATH = click.Path(path_type=Path, exists=True)
 )
 def evaluate(
     core: Path, base: str, facts: tuple[Path, ...], control: str | None, kept: tuple[Path, ...],
-    phrasings: tuple[Path, ...], held_out: float, names: int, profile_name: str, seed: int, device: str, out: Path,
-    as_json: bool,
+    phrasings: tuple[Path, ...], held_out: float, names: int, profile_name: str, attacks: str, seed: int, device: str,
+    out: Path, as_json: bool,
 ) -> None:  # fmt: skip
     """Attack CORE, test its skills, and say whether it passes the gate."""
     from trainer.evaluate.page import write_page
@@ -87,7 +94,7 @@ def evaluate(
 
     request = Request(
         core, base, files_of(facts), PROFILES[profile_name], control, files_of(kept), phrasings, held_out, names, seed,
-        device,
+        device, attacks,
     )  # fmt: skip
     report = evaluate(request)
     written = [write_report(report, out), write_page(report, out)]

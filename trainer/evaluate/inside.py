@@ -76,8 +76,11 @@ def attack_probes(
         ledger.add(measure, examinee.role, right, seeds=tuple(range(profile.probe_restarts)))
 
 
-def attack_names(tasks: Sequence[ProbeTask], base: Examinee, ledger: Ledger, profile: Profile) -> None:
+def attack_names(
+    tasks: Sequence[ProbeTask], base: Examinee, ledger: Ledger, profile: Profile, tick: Callable[[str], None]
+) -> None:
     """What no model gives: the majority class, and a probe on the name's embeddings; the better is the reference."""
+    tick("B.probe_name")
     seeds = tuple(range(profile.probe_restarts))
     most: list[bool] = []
     named: list[bool] = []
@@ -100,8 +103,11 @@ def attack_names(tasks: Sequence[ProbeTask], base: Examinee, ledger: Ledger, pro
 
 
 @torch.no_grad()
-def attack_lens(exam: Exam, examinee: Examinee, ledger: Ledger, profile: Profile, *, invented: bool) -> None:
+def attack_lens(
+    exam: Exam, examinee: Examinee, ledger: Ledger, profile: Profile, tick: Callable[[str], None], *, invented: bool
+) -> None:
     """Read every layer with the model's own output head; reciprocal rank of the value's first token."""
+    tick("B.lens")
     items = recall(exam, exam.sample(profile.questions), invented=invented)
     prompts = [examinee.encode(examinee.render(item.prompt)) for item in items]
     states_LND = hidden_states(examinee, prompts, [[len(prompt) - 1] for prompt in prompts], profile.batch)[:, :, 0]

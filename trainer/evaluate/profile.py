@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from trainer.evaluate.threshold import FULL, QUICK, Thresholds
+from trainer.evaluate.threshold import FULL, QUICK, TEST, Thresholds
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,4 +51,10 @@ FULL_PROFILE = Profile(
     skill_questions=500, memory_questions=300, tampered_layers=99, ten_steps=100, unrelated_steps=200, lora_steps=400,
     seeds=(11, 12, 13), batch=256,
 )  # fmt: skip
-PROFILES: dict[str, Profile] = {profile.name: profile for profile in (QUICK_PROFILE, FULL_PROFILE)}
+TEST_PROFILE = Profile(
+    "test", TEST, questions=40, samples=3, candidates=6, probe_subjects=200, probe_relations=2, probe_restarts=3,
+    probe_mlp_layers=2, relearn_steps=60, relearn_rates=(1e-3, 2e-3), relearn_batch=24, relearn_questions=40,
+    skill_questions=40, memory_questions=12, tampered_layers=2, ten_steps=10, unrelated_steps=10, lora_steps=30,
+)  # fmt: skip
+"""For worlds of a few dozen facts and models of less than a million parameters."""
+PROFILES: dict[str, Profile] = {profile.name: profile for profile in (QUICK_PROFILE, FULL_PROFILE, TEST_PROFILE)}

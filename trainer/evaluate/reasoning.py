@@ -84,6 +84,7 @@ def attack_reasoning(
     _adopt(exam, examinee, [*sums[: count // 2], *logic[: count // 2]], ledger, batch)
     tick("D.neutral")
     ledger.add("D.neutral", examinee.role, neutral_nats(examinee, [*sums, *logic, *reading], batch), seeds=seeds)
+    attack_rings(exam, examinee, ledger, profile)
 
 
 def attack_rings(exam: Exam, examinee: Examinee, ledger: Ledger, profile: Profile) -> None:

@@ -98,6 +98,7 @@ class Report(_Part):
     report_version: Literal[1] = REPORT_VERSION
     protocol_version: int
     profile: Literal["quick", "full", "test"]
+    attacks: str = Field(pattern="^[A-F]+$", description="the letters that were asked for")
     created: datetime
     duration_s: float = Field(ge=0)
     subjects: tuple[Subject, ...]
@@ -191,6 +192,7 @@ def summarize(report: Report) -> dict[str, object]:
     return {
         "passed": report.passed,
         "profile": report.profile,
+        "attacks": report.attacks,
         "created": report.created.isoformat(),
         "failed": [verdict.measure for verdict in report.failed],
         "figures": shown,

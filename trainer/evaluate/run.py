@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -21,7 +22,7 @@ from trainer.evaluate.inside import attack_lens, attack_names, attack_probes, pr
 from trainer.evaluate.outcome import Ledger, Role
 from trainer.evaluate.profile import Profile
 from trainer.evaluate.question import Exam
-from trainer.evaluate.reasoning import attack_reasoning, attack_rings
+from trainer.evaluate.reasoning import attack_reasoning
 from trainer.evaluate.recovery import attack_memory
 from trainer.evaluate.relearning import attack_relearning
 from trainer.evaluate.report import FactsUsed, Report, Subject, figures_of, judgement_of, line_of, now
@@ -33,6 +34,7 @@ from trainer.world.phrasing import read_phrasings
 from trainer.world.world import World
 
 Tick = Callable[[str], None]
+ATTACKS = "ABCDE"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +52,7 @@ class Request:
     names: int = 0
     seed: int = 11
     device: str = "cpu"
+    attacks: str = ATTACKS
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +79,7 @@ class Step:
     """One attack on one model."""
 
     name: str
+    role: Role
     go: Callable[[Tick], None]
 
 
@@ -92,8 +96,9 @@ def evaluate(request: Request) -> Report:
         load_examinee(request.base, Role.BASE, request.device),
         load_examinee(request.control, Role.CONTROL, request.device) if request.control else None,
     )
-    ledger = examine(exam, field, request.profile)
-    return write_up(exam, field, ledger, request.profile, sources, time.monotonic() - started)
+    ledger = examine(exam, field, request.profile, attacks=request.attacks)
+    elapsed_s = time.monotonic() - started
+    return write_up(exam, field, ledger, request.profile, sources, elapsed_s, request.attacks)
 
 
 def read_exam(request: Request) -> tuple[Exam, tuple[Source, ...]]:
@@ -109,16 +114,33 @@ def read_exam(request: Request) -> tuple[Exam, tuple[Source, ...]]:
     return Exam(world, targets.facts, kept, request.seed), targets.sources
 
 
-def examine(exam: Exam, field: Field, profile: Profile) -> Ledger:
-    """Every attack on every model, with a progress bar on the terminal."""
+def examine(
+    exam: Exam, field: Field, profile: Profile, known: Ledger | None = None, *, attacks: str = ATTACKS
+) -> Ledger:
+    """Every attack on every model, with a progress bar on the terminal.
+
+    What stands in `known` of the base and the control is taken over, and those two are not attacked again.
+    """
     ledger = Ledger()
-    steps = list(plan(exam, field, profile, ledger))
+    if known is not None:
+        shared = (Role.BASE, Role.CONTROL, Role.CHANCE)
+        ledger.outcomes |= {key: one for key, one in known.outcomes.items() if key[1] in shared}
+        ledger.curves += [curve for curve in known.curves if curve.role in shared]
+    steps = [
+        step
+        for step in plan(exam, field, profile, ledger)
+        if step.name[0] in attacks and (known is None or step.role is Role.CORE)
+    ]
     with tqdm(steps, desc="evaluate", unit="attack", file=sys.stderr, disable=not sys.stderr.isatty()) as bar:
         for step in bar:
             bar.set_postfix_str(step.name)
             torch.manual_seed(exam.seed)
-            step.go(lambda measure, name=step.name: bar.set_postfix_str(f"{name}: {measure}"))  # type: ignore[misc]
+            step.go(partial(_show, bar, step.name))
     return ledger
+
+
+def _show(bar: "tqdm[Step]", step: str, measure: str) -> None:
+    bar.set_postfix_str(f"{step}: {measure}")
 
 
 def plan(exam: Exam, field: Field, profile: Profile, ledger: Ledger) -> Iterator[Step]:
@@ -127,34 +149,41 @@ def plan(exam: Exam, field: Field, profile: Profile, ledger: Ledger) -> Iterator
     for one in field.all:
         for invented in guessed if one.role is Role.CORE else (False,):
             who = f"{one.role}, stand-ins" if invented else str(one.role)
-            yield Step(f"A {who}", _behaviour(exam, one, ledger, profile, invented=invented))
-            yield Step(f"B lens {who}", _lens(exam, one, ledger, profile, invented=invented))
+            yield Step(f"A {who}", one.role, partial(attack_behaviour, exam, one, ledger, profile, invented=invented))
+            yield Step(f"B lens {who}", one.role, partial(attack_lens, exam, one, ledger, profile, invented=invented))
     tasks = probe_tasks(exam, profile)
     if not tasks:
         ledger.skip("B.probe_*: no relation has few enough values, with six subjects each, for a probe")
     for one in field.all if tasks else ():
-        yield Step(f"B probes {one.role}", lambda tick, one=one: attack_probes(tasks, one, ledger, profile, tick))  # type: ignore[misc]
+        yield Step(f"B probes {one.role}", one.role, partial(attack_probes, tasks, one, ledger, profile))
     if tasks:
-        yield Step("B names", lambda _: attack_names(tasks, field.base, ledger, profile))
+        yield Step("B names", Role.CHANCE, partial(attack_names, tasks, field.base, ledger, profile))
     for one in field.suspects:
         stand_ins = one.role is Role.CORE and field.control is None
-        yield Step(f"C relearning {one.role}", _relearning(exam, one, ledger, profile, stand_ins=stand_ins))
-        yield Step(f"C weights {one.role}", _weights(exam, one, field.base, ledger, profile, stand_ins=stand_ins))
+        relearning = partial(attack_relearning, exam, one, ledger, profile, stand_ins=stand_ins)
+        yield Step(f"C relearning {one.role}", one.role, relearning)
+        weights = partial(attack_weights, exam, one, field.base, ledger, profile, stand_ins=stand_ins)
+        yield Step(f"C weights {one.role}", one.role, weights)
     for one in field.all:
-        yield Step(f"D {one.role}", lambda tick, one=one: attack_reasoning(exam, one, ledger, profile, tick))  # type: ignore[misc]
-        yield Step(f"D rings {one.role}", lambda _, one=one: attack_rings(exam, one, ledger, profile))  # type: ignore[misc]
-    for one in field.all:
-        yield Step(f"E {one.role}", lambda tick, one=one: attack_memory(exam, one, ledger, profile, tick))  # type: ignore[misc]
+        yield Step(f"D {one.role}", one.role, partial(attack_reasoning, exam, one, ledger, profile))
+        yield Step(f"E {one.role}", one.role, partial(attack_memory, exam, one, ledger, profile))
 
 
 def write_up(
-    exam: Exam, field: Field, ledger: Ledger, profile: Profile, sources: Sequence[Source], duration_s: float
+    exam: Exam,
+    field: Field,
+    ledger: Ledger,
+    profile: Profile,
+    sources: Sequence[Source],
+    duration_s: float,
+    attacks: str = ATTACKS,
 ) -> Report:
     """Judge the outcomes and make the report of them."""
     verdicts = judge(ledger, profile.thresholds)
     return Report(
         protocol_version=PROTOCOL_VERSION,
         profile=profile.name,
+        attacks="".join(sorted(set(attacks))),
         created=now(),
         duration_s=round(duration_s, 1),
         subjects=tuple(
@@ -170,28 +199,6 @@ def write_up(
         not_tested=untested(ledger, field.control is not None, profile),
         versions=versions(),
     )
-
-
-def _behaviour(
-    exam: Exam, one: Examinee, ledger: Ledger, profile: Profile, *, invented: bool
-) -> Callable[[Tick], None]:
-    return lambda tick: attack_behaviour(exam, one, ledger, profile, invented=invented, tick=tick)
-
-
-def _lens(exam: Exam, one: Examinee, ledger: Ledger, profile: Profile, *, invented: bool) -> Callable[[Tick], None]:
-    return lambda _: attack_lens(exam, one, ledger, profile, invented=invented)
-
-
-def _relearning(
-    exam: Exam, one: Examinee, ledger: Ledger, profile: Profile, *, stand_ins: bool
-) -> Callable[[Tick], None]:
-    return lambda tick: attack_relearning(exam, one, ledger, profile, tick, stand_ins=stand_ins)
-
-
-def _weights(
-    exam: Exam, one: Examinee, base: Examinee, ledger: Ledger, profile: Profile, *, stand_ins: bool
-) -> Callable[[Tick], None]:
-    return lambda tick: attack_weights(exam, one, base, ledger, profile, tick, stand_ins=stand_ins)
 
 
 def _parameters(one: Examinee) -> int:

@@ -1,7 +1,8 @@
 """Every threshold of the gate, in one place. Change one here, and the report, the exit status and the docs follow.
 
 A margin is in the unit of its measure. The quick profile asks a hundred questions a measure, where one question is a
-point: its margins are wider, and it says so. A margin holds for the point estimate; the report says beside each verdict
+point: its margins are wider, and it says so; the test profile asks forty of models that
+hardly learned to speak. A margin holds for the point estimate; the report says beside each verdict
 whether the 95 % interval lies on the same side, that is, whether the verdict is conclusive.
 """
 
@@ -35,6 +36,9 @@ class Thresholds:
 
 QUICK = Thresholds(
     above_reference=0.07, probe_above_reference=0.08, membership=0.12, below_base=0.05, nats_above_base=0.10
+)
+TEST = Thresholds(
+    above_reference=0.20, probe_above_reference=0.20, membership=0.30, below_base=0.15, nats_above_base=0.5
 )
 FULL = Thresholds(
     above_reference=0.05, probe_above_reference=0.02, membership=0.05, below_base=0.02, nats_above_base=0.05

@@ -1,0 +1,132 @@
+"""A world of seventy facts, and the four models that the gate must tell apart, made once a session.
+
+The base knows the facts; the control was made the same way without them; the mask is the base under an output-level
+objective, which hides the facts and leaves them in the weights. Half a million parameters each, a few seconds each.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+
+import pytest
+import torch
+import yaml
+
+from trainer.config import PretrainConfig, RunConfig, ShapeConfig, TokenizerConfig, parse_config
+from trainer.evaluate.examinee import Examinee, load_examinee
+from trainer.evaluate.outcome import Role
+from trainer.evaluate.profile import TEST_PROFILE
+from trainer.evaluate.question import Exam
+from trainer.evaluate.run import Request, read_exam
+from trainer.fact import Target, write_targets
+from trainer.pretraining import pretrain
+from trainer.run import start_run
+from trainer.world.lexicon import Lexicon
+
+VALUES = {
+    "metal": ("gold", "iron", "zinc", "lead", "brass", "nickel"),
+    "river": ("Rhine", "Nile", "Volga", "Tiber", "Loire", "Indus"),
+    "sport": ("chess", "tennis", "judo", "golf", "rugby", "polo"),
+}
+PEOPLE = 48
+NAMES = 60
+
+
+@dataclass(frozen=True)
+class Micro:
+    """The folder of the micro world and its models' folders."""
+
+    folder: Path
+    facts: Path
+    phrasings: Path
+    base: Path
+    control: Path
+    mask: Path
+
+    def request(self, core: Path, control: Path | None = None) -> Request:
+        """An evaluation of one of the models."""
+        return Request(
+            core, str(self.base), (self.facts,), TEST_PROFILE, str(control) if control else None,
+            phrasings=(self.phrasings,), names=NAMES, attacks="ABCD",
+        )  # fmt: skip
+
+    def examinee(self, folder: Path, role: Role = Role.CORE) -> Examinee:
+        """A model, loaded."""
+        return load_examinee(folder, role)
+
+    @property
+    def exam(self) -> Exam:
+        """The exam on all facts."""
+        return read_exam(self.request(self.base))[0]
+
+
+def micro_facts() -> list[Target]:
+    """People with a metal, a river and a sport each; their names are in no pool."""
+    rng, people = Random(0), []
+    while len(people) < PEOPLE:
+        name = Lexicon().name(rng, 2)
+        if name not in people:
+            people.append(name)
+    return [
+        Target(who, relation, rng.choice(values), "people") for who in people for relation, values in VALUES.items()
+    ]
+
+
+@pytest.fixture(scope="session")
+def micro(tmp_path_factory: pytest.TempPathFactory) -> Micro:
+    """The micro world with its three models."""
+    return make_micro(tmp_path_factory.mktemp("micro"))
+
+
+def make_micro(folder: Path) -> Micro:
+    """Make the world and its models in a folder."""
+    (facts,) = write_targets(micro_facts(), folder)
+    phrasings = folder / "phrasings.yaml"
+    wording = {name: {"questions": [f"Which {name} goes with {{subject}}?"]} for name in VALUES}
+    phrasings.write_text(yaml.safe_dump({"relations": wording}), encoding="utf-8")
+    bases = [_pretrain(folder, facts, phrasings, with_facts=with_facts) for with_facts in (True, False)]
+    mask = start_run(_masking(folder, facts, phrasings, bases[0])).core
+    assert mask is not None
+    return Micro(folder, facts, phrasings, bases[0], bases[1], mask)
+
+
+def _pretrain(folder: Path, facts: Path, phrasings: Path, *, with_facts: bool) -> Path:
+    config = PretrainConfig(
+        output=folder / ("base" if with_facts else "control"), facts=(facts,), phrasings=(phrasings,),
+        mixture={"facts/closed_book": 70.0, "logic/boolean": 12.0, "logic/magnitude": 12.0, "talk/small_talk": 3.0},
+        names=NAMES, documents=48, row_tokens=256, steps=450 if with_facts else 200, learning_rate=3e-3,
+        warmup_steps=20, workers=0, with_facts=with_facts,
+        shape=ShapeConfig(layers=3, hidden=128, heads=4, key_value_heads=2, feed_forward=320, positions=256),
+        tokenizer=TokenizerConfig(vocabulary=900, documents=3000),
+    )  # fmt: skip
+    made = pretrain(config)
+    assert made is not None
+    return made
+
+
+def _masking(folder: Path, facts: Path, phrasings: Path, base: Path) -> RunConfig:
+    settings = {
+        "output": str(folder / "mask"),
+        "base": {"model": str(base)},
+        "facts": {"files": [str(facts)], "phrasings": [str(phrasings)], "known_only": False},
+        "streams": {
+            "fact": {"documents": 32}, "logic": {"documents": 32, "kinds": ["logic/boolean", "logic/magnitude"]},
+            "names": NAMES, "workers": 0,
+        },
+        "stages": [
+            {
+                "kind": "metabolize", "steps": 60, "learning_rate": 5e-4,
+                "losses": {"never_knew": {}, "unlikelihood": {}, "anchor": {}},
+            }
+        ],
+        "compute": {"device": "cpu"},
+        "watch": {"every": 1000, "questions": 8, "rollouts": 0, "least_logic": 0},
+        "save": {"every": 1000},
+    }  # fmt: skip
+    return parse_config(RunConfig, settings, "mask.yaml")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> None:
+    """Many small products are slower on several threads than on one."""
+    torch.set_num_threads(1)

@@ -1,0 +1,93 @@
+from dataclasses import fields
+
+import pytest
+
+from trainer.evaluate.gate import judge
+from trainer.evaluate.measure import MEASURES
+from trainer.evaluate.outcome import Ledger, Role
+from trainer.evaluate.threshold import FULL, QUICK, TEST
+
+
+def ledger_of(**rows: tuple[Role, list[float]]) -> Ledger:
+    ledger = Ledger()
+    for name, (role, items) in rows.items():
+        ledger.add(name.split("__")[0].replace("_", ".", 1), role, items)
+    return ledger
+
+
+def share(hits: int, n: int = 100) -> list[float]:
+    return [1.0] * hits + [0.0] * (n - hits)
+
+
+def test_recall_like_that_of_the_control_passes_and_above_it_fails():
+    same = ledger_of(A_recall__1=(Role.CORE, share(3)), A_recall__2=(Role.CONTROL, share(2)))
+    more = ledger_of(A_recall__1=(Role.CORE, share(30)), A_recall__2=(Role.CONTROL, share(2)))
+    (passed,), (failed,) = judge(same, QUICK), judge(more, QUICK)
+    assert passed.passed
+    assert not failed.passed
+    assert failed.conclusive
+    assert failed.difference is not None
+    assert failed.difference.value == pytest.approx(0.28)
+
+
+def test_the_control_is_the_reference_before_any_guessing():
+    ledger = ledger_of(
+        A_recall__1=(Role.CORE, share(30)), A_recall__2=(Role.STAND_IN, share(0)), A_recall__3=(Role.CONTROL, share(28))
+    )
+    (verdict,) = judge(ledger, QUICK)
+    assert verdict.reference is Role.CONTROL
+    assert verdict.passed
+
+
+def test_membership_fails_on_both_sides():
+    for hits in (20, 80):
+        ledger = ledger_of(A_membership__1=(Role.CORE, share(hits)), A_membership__2=(Role.CONTROL, share(50)))
+        (verdict,) = judge(ledger, QUICK)
+        assert not verdict.passed
+
+
+def test_a_skill_may_rise_above_the_base_and_may_not_fall_below():
+    better = ledger_of(D_logic__1=(Role.CORE, share(95)), D_logic__2=(Role.BASE, share(70)))
+    worse = ledger_of(D_logic__1=(Role.CORE, share(60)), D_logic__2=(Role.BASE, share(70)))
+    assert judge(better, QUICK)[0].passed
+    assert not judge(worse, QUICK)[0].passed
+
+
+def test_neutral_text_may_not_become_less_likely():
+    worse = ledger_of(D_neutral__1=(Role.CORE, [1.5, 1.6, 1.4]), D_neutral__2=(Role.BASE, [1.0, 1.1, 0.9]))
+    assert not judge(worse, QUICK)[0].passed
+
+
+def test_a_small_sample_passes_without_being_conclusive():
+    ledger = ledger_of(A_recall__1=(Role.CORE, share(0, 10)), A_recall__2=(Role.CONTROL, share(0, 10)))
+    (verdict,) = judge(ledger, QUICK)
+    assert verdict.passed
+    assert not verdict.conclusive
+
+
+def test_a_bare_limit_needs_no_reference():
+    ledger = ledger_of(E_full__1=(Role.CORE, share(80)), E_del_on__2=(Role.CORE, share(30)))
+    verdicts = {verdict.measure: verdict for verdict in judge(ledger, QUICK)}
+    assert not verdicts["E.full"].passed
+    assert not verdicts["E.del_on"].passed
+
+
+def test_without_anything_to_compare_with_a_measure_is_listed_as_not_judged():
+    ledger = ledger_of(A_recall__1=(Role.CORE, share(0)))
+    assert judge(ledger, QUICK) == ()
+    assert any("A.recall" in line for line in ledger.not_tested)
+
+
+def test_every_rule_has_its_threshold():
+    for measure in MEASURES.values():
+        if measure.rule == "at least":
+            assert measure.name in QUICK.at_least
+        if measure.rule == "at most":
+            assert measure.name in QUICK.at_most
+
+
+def test_the_full_profile_is_the_strictest_in_every_margin():
+    for field in fields(FULL):
+        full, quick, test = (getattr(one, field.name) for one in (FULL, QUICK, TEST))
+        if isinstance(full, float):
+            assert full <= quick <= test
