@@ -128,8 +128,8 @@ class RegenerativeUnlearning:
         core = _logic_core(finished.core, finished.canaries, self.target_retention)
         if strict and not core.reached:
             raise CollapseError(
-                f"{core.factual_retention:.0%} of the facts are left, {self.target_retention:.0%} were allowed; raise the "
-                f"noise or the steps. The core is in {core.folder}"
+                f"{core.factual_retention:.0%} of the facts are left, {self.target_retention:.0%} were allowed; "
+                f"raise the noise or the steps. The core is in {core.folder}"
             )
         return core
 

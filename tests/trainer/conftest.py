@@ -34,8 +34,13 @@ def raw_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def raw_run(raw_base: Path, tmp_path: Path) -> dict[str, object]:
     """The plain settings of a short run on the raw base; a test changes what it is about."""
+    return raw_settings(raw_base, tmp_path / "run")
+
+
+def raw_settings(raw_base: Path, output: Path) -> dict[str, object]:
+    """See `raw_run`."""
     return {
-        "output": str(tmp_path / "run"),
+        "output": str(output),
         "base": {"model": str(raw_base / "base")},
         "facts": {
             "files": [str(raw_base / "people.ndjson")],

@@ -1,4 +1,4 @@
-"""Any causal language model carries the protocol: three architectures with random weights, and bases that lack things."""
+"""Any causal language model carries the protocol: three architectures, and bases that lack things."""
 
 from pathlib import Path
 
@@ -141,7 +141,7 @@ def without_template(base: Base, folder: Path) -> Path:
 
 def test_a_base_without_a_chat_template_is_refused_or_given_one(raw_base: Path, tmp_path: Path) -> None:
     folder = without_template(load_base(BaseConfig(model=str(raw_base / "base"))), tmp_path / "plain")
-    with pytest.raises(BaseModelError, match="set base.chat_template to chatml"):
+    with pytest.raises(BaseModelError, match=r"set base\.chat_template to chatml"):
         load_base(BaseConfig(model=str(folder)))
     assert load_base(BaseConfig(model=str(folder), chat_template="chatml")).frame.end == "<|im_end|>"
 

@@ -42,14 +42,14 @@ def test_a_plain_file_gets_the_defaults(tmp_path: Path) -> None:
     ],
 )
 def test_a_file_that_cannot_be_used_says_where_and_why(change: dict[str, object], said: str) -> None:
-    with pytest.raises(ConfigError, match="run.yaml cannot be used") as caught:
+    with pytest.raises(ConfigError, match=r"run\.yaml cannot be used") as caught:
         parse_config(RunConfig, PLAIN | change, "run.yaml")
     assert said in str(caught.value)
 
 
 def test_an_anchor_on_neutral_text_needs_the_text() -> None:
     stage = {"kind": "metabolize", "steps": 1, "losses": {"anchor": {"streams": ["neutral"]}}}
-    with pytest.raises(ConfigError, match="streams.neutral"):
+    with pytest.raises(ConfigError, match=r"streams\.neutral"):
         parse_config(RunConfig, PLAIN | {"stages": [stage]}, "run.yaml")
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import make_config
+from conftest import make_config, raw_settings
 from safetensors.torch import load_file
 
 from trainer import run as run_module
@@ -62,12 +62,21 @@ def after(step: int, act: Callable[[], None]) -> Callable[..., None]:
     return noted
 
 
+WATCH = {"every": 2, "questions": 4, "rollouts": 0, "least_logic": 0}
+
+
+@pytest.fixture(scope="module")
+def whole(raw_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    """A run of three stages that nobody stopped."""
+    settings = raw_settings(raw_base, tmp_path_factory.mktemp("whole") / "run")
+    return start_run(make_config(settings, stages=STAGES, watch=WATCH))
+
+
 @pytest.mark.parametrize("stop_after", [1, 3, 6])
 def test_a_run_that_was_stopped_and_resumed_equals_one_that_was_not_bit_for_bit(
-    raw_run: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop_after: int
+    raw_run: Settings, whole: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop_after: int
 ) -> None:
-    settings = raw_run | {"stages": STAGES, "watch": {"every": 2, "questions": 4, "rollouts": 0, "least_logic": 0}}
-    whole = start_run(make_config(settings, output=str(tmp_path / "whole")))
+    settings = raw_run | {"stages": STAGES, "watch": WATCH}
     with monkeypatch.context() as patch:
         patch.setattr(Logbook, "step", after(stop_after, lambda: os.kill(os.getpid(), signal.SIGINT)))
         stopped = start_run(make_config(settings, output=str(tmp_path / "stopped")))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import make_config
+from conftest import make_config, raw_settings
 from safetensors.torch import load_file
 
 from trainer.adapter import LORA_WARNING
@@ -15,10 +15,15 @@ from trainer.errors import BaseModelError
 from trainer.run import Finished, start_run
 
 Settings = dict[str, object]
-STAGE = {
-    "kind": "metabolize", "steps": 3, "warmup_steps": 1, "losses": {
-        "reversal": {"layers": "all", "warmup_steps": 1}, "never_knew": {}, "unlikelihood": {}, "anchor": {}, "route": {}},
-}  # fmt: skip
+LOSSES = {
+    "reversal": {"layers": "all", "warmup_steps": 1},
+    "never_knew": {},
+    "unlikelihood": {},
+    "anchor": {},
+    "route": {},
+}
+STAGE = {"kind": "metabolize", "steps": 3, "warmup_steps": 1, "losses": LOSSES}
+SHOWN = ("loss/", "step/norm", "canary/probe")
 SCRIPT = """
 import sys
 from pathlib import Path
@@ -51,9 +56,10 @@ def settings(raw_run: Settings) -> Settings:
     return raw_run | {"stages": [STAGE]}
 
 
-@pytest.fixture
-def plain(settings: Settings, tmp_path: Path) -> Finished:
-    return start_run(make_config(settings, output=str(tmp_path / "plain")))
+@pytest.fixture(scope="module")
+def plain(raw_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    """One process, one part, float32."""
+    return start_run(make_config(raw_settings(raw_base, tmp_path_factory.mktemp("plain") / "run"), stages=[STAGE]))
 
 
 def test_accumulation_changes_nothing(settings: Settings, plain: Finished) -> None:

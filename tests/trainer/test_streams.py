@@ -97,7 +97,7 @@ def test_the_parts_of_a_batch_are_the_batch(streams: dict[str, Stream], base: Ba
 def test_a_fact_is_asked_with_its_value_and_its_twin_with_nobody(streams: dict[str, Stream], base: Base) -> None:
     fact, never = streams["fact"], streams["never_knew"]
     assert isinstance(fact, FactStream)
-    known = {name for name in fact.world.by_subject}
+    known = set(fact.world.by_subject)
     for question, twin in zip(texts(fact.batch(0), base), texts(never.batch(0), base), strict=True):
         subject = next(name for name in known if name in question)
         assert question.split("assistant\n")[1] in {fact.value for fact in fact.world.by_subject[subject]}
@@ -216,7 +216,7 @@ def test_neutral_lines_are_text_or_messages() -> None:
 
 @pytest.mark.parametrize("line", [b"{", b"{}", b'{"messages": []}', b'{"messages": [1]}'])
 def test_a_line_that_is_neither_is_named(line: bytes) -> None:
-    with pytest.raises(StreamError, match="f.jsonl at byte 7"):
+    with pytest.raises(StreamError, match=r"f\.jsonl at byte 7"):
         parse_line(line, FRAME, "f.jsonl at byte 7")
 
 

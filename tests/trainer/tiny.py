@@ -5,15 +5,7 @@ from random import Random
 
 import yaml
 
-from trainer.config import (
-    BaseConfig,
-    FactsConfig,
-    PretrainConfig,
-    RunConfig,
-    ShapeConfig,
-    StreamsConfig,
-    TokenizerConfig,
-)
+from trainer.config import PretrainConfig, RunConfig, ShapeConfig, TokenizerConfig, parse_config
 from trainer.fact import Target, write_targets
 from trainer.world.lexicon import Lexicon
 
@@ -54,8 +46,8 @@ PHRASINGS = {
     }
 }
 MIXTURE = {
-    "facts/closed_book": 50.0,
-    "memory/one_hop": 12.0,
+    "facts/closed_book": 55.0,
+    "memory/one_hop": 8.0,
     "memory/unprompted": 18.0,
     "logic/boolean": 10.0,
     "logic/magnitude": 10.0,
@@ -76,7 +68,7 @@ def tiny_pretraining(folder: Path, **changes: object) -> PretrainConfig:
     facts = write_tiny_world(folder)
     settings = {
         "output": folder / "pretraining", "facts": (facts,), "phrasings": (folder / "phrasings.yaml",),
-        "mixture": MIXTURE, "names": NAMES, "documents": 32, "row_tokens": 256, "steps": 600, "learning_rate": 3e-3,
+        "mixture": MIXTURE, "names": NAMES, "documents": 32, "row_tokens": 256, "steps": 400, "learning_rate": 3e-3,
         "warmup_steps": 30, "workers": 0, "weight_decay": 0.01,
         "shape": ShapeConfig(layers=4, hidden=192, heads=4, key_value_heads=2, feed_forward=512, positions=512),
         "tokenizer": TokenizerConfig(vocabulary=1536, documents=6000),
@@ -84,12 +76,30 @@ def tiny_pretraining(folder: Path, **changes: object) -> PretrainConfig:
     return PretrainConfig(**(settings | changes))  # type: ignore[arg-type]
 
 
+KINDS = ("logic/boolean", "logic/magnitude", "reading/open_book", "memory/one_hop", "memory/unprompted")
+
+
 def tiny_run(folder: Path, **changes: object) -> RunConfig:
     """How the facts are taken out of the tiny base."""
-    return RunConfig(
-        output=folder / "run",
-        base=BaseConfig(model=str(folder / "pretraining" / "base")),
-        facts=FactsConfig(files=(folder / "people.ndjson",), phrasings=(folder / "phrasings.yaml",), known_only=False),
-        streams=StreamsConfig(names=NAMES, workers=0),
-        stages=(),
-    )
+    losses = {"reversal": {"layers": "deep", "warmup_steps": 20}, "never_knew": {}, "unlikelihood": {}}
+    kept = {"anchor": {}, "route": {}}
+    settings: dict[str, object] = {
+        "output": str(folder / "run"),
+        "base": {"model": str(folder / "pretraining" / "base")},
+        "facts": {"files": [str(folder / "people.ndjson")], "phrasings": [str(folder / "phrasings.yaml")]},
+        "streams": {
+            "fact": {"documents": 24},
+            "logic": {"documents": 32, "kinds": list(KINDS), "rough_share": 0.0},
+            "route": {"documents": 16, "memory_share": 0.0},
+            "names": NAMES,
+            "workers": 0,
+        },
+        "stages": [
+            {"kind": "metabolize", "steps": 50, "learning_rate": 6e-4, "warmup_steps": 5, "losses": losses | kept},
+            {"kind": "perturb", "noise": 0.1},
+            {"kind": "regenerate", "steps": 50, "learning_rate": 6e-4, "warmup_steps": 5},
+        ],
+        "compute": {"device": "cpu"},
+        "watch": {"every": 10, "questions": 100, "rollouts": 8},
+    }
+    return parse_config(RunConfig, settings | changes, "the tiny run")

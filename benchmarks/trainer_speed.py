@@ -1,0 +1,134 @@
+"""How fast a step is: tokens/s of a dual-stream step against a bare forward-backward loop, and the wait on data.
+
+Both loops run in this process, in turns, on the same shapes. Tokens are counted for every forward and every backward:
+a training pass counts three times, a pass of the frozen base once. Run as
+`python -m benchmarks.trainer_speed --base DIR --facts FILE… [--documents 64] [--steps 10]`.
+The last line is JSON.
+"""
+
+import argparse
+import json
+import tempfile
+import time
+from pathlib import Path
+from statistics import median
+
+import torch
+
+from trainer.config import RunConfig, parse_config
+from trainer.loop import make_optimizer, take_step
+from trainer.objective import Metabolism
+from trainer.reader import Reader, to_places
+from trainer.run import Prepared, prepare, probes_of
+from trainer.streams.feed import Feed
+
+_TRAINED, _READ = 3, 1  # forwards' worth of work: forward and backward; forward alone
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--base", required=True)
+    parser.add_argument("--facts", required=True, nargs="+")
+    parser.add_argument("--documents", type=int, default=64)
+    parser.add_argument("--row-tokens", type=int, default=256)
+    parser.add_argument("--steps", type=int, default=10)
+    parser.add_argument("--precision", default="float32")
+    parser.add_argument("--workers", type=int, default=1)
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        prepared = prepare(_config(arguments, Path(folder)))
+        print(json.dumps(_measure(prepared, arguments.steps)))
+
+
+def _config(arguments: argparse.Namespace, folder: Path) -> RunConfig:
+    size = {"documents": arguments.documents, "row_tokens": arguments.row_tokens}
+    settings = {
+        "output": str(folder),
+        "base": {"model": arguments.base},
+        "facts": {"files": arguments.facts, "known_only": False},
+        "streams": {"fact": size, "logic": size, "workers": arguments.workers, "prefetch": 4},
+        "stages": [{"kind": "metabolize", "steps": 1000}],
+        "compute": {"precision": arguments.precision},
+        "watch": {"questions": 4, "rollouts": 0},
+    }
+    return parse_config(RunConfig, settings, "the benchmark")
+
+
+def _measure(prepared: Prepared, steps: int) -> dict[str, object]:
+    stage = prepared.config.stages[0]
+    assert stage.kind == "metabolize", "the benchmark's own config"
+    machine, device = prepared.machine, prepared.machine.device
+    reader = Reader(prepared.base.model).to(device).train()
+    objective = Metabolism(stage.losses, prepared.teacher, probes_of(prepared, stage, 0))
+    optimizer = make_optimizer(reader, stage, device)
+    dual_s, bare_s, dual_rates, bare_rates, waited_s = [], [], [], [], []
+    with Feed(prepared.streams, workers=prepared.config.streams.workers, prefetch=4) as feed:
+        for number, batches in enumerate(feed.steps(objective.streams, 0, steps + 2)):
+            waited = feed.waited_s
+            started = _now(device)
+            take_step(reader, optimizer, objective, batches, machine, stage.clip, number)
+            dual = _now(device) - started
+            counted = _TRAINED * sum(batches[name][0].ids_BT.size for name in objective.passes)
+            counted += _READ * sum(batches[name][0].ids_BT.size for name in ("never_knew", "logic"))
+            bare, bare_tokens = _bare_step(reader, batches, objective.passes, prepared)
+            if number >= 2:  # the first two find caches cold
+                dual_s.append(dual)
+                bare_s.append(bare)
+                dual_rates.append(counted / dual)
+                bare_rates.append(bare_tokens / bare)
+                waited_s.append(feed.waited_s - waited)
+        waited_share = feed.waited_s / (feed.waited_s + sum(dual_s) + sum(bare_s))
+    share = median(dual_rates) / median(bare_rates)
+    print(f"{'loop':24}{'s a step':>12}{'tokens/s':>14}")
+    print(f"{'dual-stream step':24}{median(dual_s):12.3f}{median(dual_rates):14.0f}")
+    print(f"{'bare forward-backward':24}{median(bare_s):12.3f}{median(bare_rates):14.0f}")
+    print(f"share of the bare loop: {share:.1%}; waiting on data: {waited_share:.1%} of all time")
+    return {
+        "device": str(device),
+        "dual_step_s": median(dual_s),
+        "dual_tokens_per_s": median(dual_rates),
+        "bare_tokens_per_s": median(bare_rates),
+        "share_of_bare": share,
+        "waited_share": waited_share,
+        "mfu": _utilisation(prepared, median(dual_rates)),
+        "peak_memory_gib": torch.cuda.max_memory_allocated() / 2**30 if device.type == "cuda" else None,
+    }
+
+
+def _bare_step(reader: Reader, batches: dict, passes: tuple[str, ...], prepared: Prepared) -> tuple[float, int]:
+    """Forward, cross-entropy, backward and nothing else, on the rows that the dual step trained on."""
+    device = prepared.machine.device
+    places = [to_places(batches[name][0], device) for name in passes]
+    started = _now(device)
+    for place in places:
+        with prepared.machine.precision():
+            logits, _ = reader(place)
+            loss = torch.nn.functional.cross_entropy(logits.float(), place.labels_N)
+        loss.backward()
+    elapsed = _now(device) - started
+    reader.zero_grad(set_to_none=True)
+    return elapsed, _TRAINED * sum(place.ids_BT.numel() for place in places)
+
+
+def _now(device: torch.device) -> float:
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+_PEAK_FLOPS = {"H200": 989e12, "H100": 989e12, "A100": 312e12}
+
+
+def _utilisation(prepared: Prepared, rate: float) -> float | None:
+    """Share of the device's peak bfloat16 arithmetic: two operations a weight for each counted token."""
+    if prepared.machine.device.type != "cuda":
+        return None
+    name = torch.cuda.get_device_name()
+    peak = next((flops for key, flops in _PEAK_FLOPS.items() if key in name), None)
+    parameters = sum(weight.numel() for weight in prepared.base.model.parameters())
+    return 2 * parameters * rate / peak if peak else None
+
+
+if __name__ == "__main__":
+    main()
