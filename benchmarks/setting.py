@@ -13,7 +13,7 @@ from knowledge_store.fact import Fact
 from knowledge_store.store import Store
 from service import alu
 from service.codec import Codec, Message
-from service.detector import StepDetector
+from service.detect.base import StepDetector
 from service.engine.select import choose_engine
 from service.orchestrator import Orchestrator
 from service.question import Knowledge, Question

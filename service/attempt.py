@@ -14,14 +14,15 @@ from knowledge_store.errors import ProtocolError
 from knowledge_store.generation import Generation
 from knowledge_store.protocol import CallKind, Origin, Piece
 from service.codec import Codec
-from service.detector import StepDetector
+from service.detect.base import Objection, StepDetector
 from service.engine.base import Chunk, Engine, Sampling
 from service.errors import EngineRefused, EngineUnavailable
-from service.event import Event, Finished, StepReplied
+from service.event import Event, Finished, StepReplied, StepWithdrawn
 from service.memory import Memory
 from service.narrator import Narrator
 from service.question import Question
-from service.trace import Answer, Finish, Outcome, Timings, Usage
+from service.review import Reviewer
+from service.trace import Answer, Detector, Finish, Outcome, Timings, Usage
 from service.transcript import Transcript
 from service.verdict import assemble
 
@@ -53,17 +54,20 @@ class Attempt:
         codec: Codec,
         core: str,
         detectors: Sequence[StepDetector],
+        asked_by: Detector,
         stream: bool,
     ) -> None:
         self._question = question
         self._engine = engine
         self._codec = codec
         self._core = core
-        self._detectors = detectors
+        self._asked_by = asked_by
         self._streams = stream
         self._memory = Memory(generation)
         self._transcript = Transcript(codec, prompt_ids)
         self._narrator = Narrator()
+        self._reviewer = Reviewer(question.messages[-1].content, codec, self._transcript, self._memory, detectors)
+        self._held: list[Event] = []  # told once the detectors let the step pass
         self._asked: Counter[tuple[CallKind, str]] = Counter()
         self._end: _End | None = None
         self._hops = self._resumes = 0
@@ -101,15 +105,48 @@ class Attempt:
         generator = self._engine.generate(self._transcript.ids, sampling, request_id=request_id)
         async with aclosing(generator) as chunks:
             while (chunk := await self._next(chunks)) is not None:
-                pieces = self._transcript.sample(chunk.ids, chunk.logprobs)
-                for event in self._read(pieces, Origin.SAMPLED):
+                objection = self._take(chunk)
+                if objection is not None:
+                    self._take_back(objection)
+                for event in self._release(all_of_it=chunk.finish is not None or self._end is not None):
                     yield event
-                if chunk.finish is not None:
-                    for event in self._read(self._transcript.end_stretch(), Origin.SAMPLED):
-                        yield event
-                    self._note_end(chunk)
-                if chunk.finish is not None or self._end is not None:
+                if objection is not None or chunk.finish is not None or self._end is not None:
                     return
+
+    def _take(self, chunk: Chunk) -> Objection | None:
+        """Read a chunk; with detectors id by id, so that a step ends where its line does."""
+        if not self._reviewer.active:
+            self._held += self._read(self._transcript.sample(chunk.ids, chunk.logprobs), Origin.SAMPLED)
+        for place, id_ in enumerate(chunk.ids if self._reviewer.active else ()):
+            pieces = self._transcript.sample([id_], chunk.logprobs[place : place + 1])
+            self._held += self._read(pieces, Origin.SAMPLED)
+            if self._end is not None:
+                return None
+            if objection := self._reviewer.review(ended=False):
+                return objection
+        if chunk.finish is None:
+            return None
+        self._held += self._read(self._transcript.end_stretch(), Origin.SAMPLED)
+        self._note_end(chunk)
+        if self._end is not None and self._end.finish is Finish.STOP:
+            return self._reviewer.review(ended=True)
+        return None
+
+    def _take_back(self, objection: Objection) -> None:
+        """Withdraw the step in progress and begin it anew with a lookup, which the memory or the core completes."""
+        self._end = None
+        ids = self._reviewer.withdraw(objection)
+        step = len(self._transcript.parser.steps)
+        self._held = [StepWithdrawn(step, objection.detector, objection.reason)]
+        self._narrator = Narrator(step, thinking=self._transcript.parser.thinking)
+        self._held += self._read(self._transcript.inject(ids), Origin.INJECTED)
+
+    def _release(self, *, all_of_it: bool) -> list[Event]:
+        """Give what may be told: without detectors everything, with them what they let pass."""
+        if self._reviewer.active and not all_of_it and not self._reviewer.at_line_start:
+            return []
+        released, self._held = self._held, []
+        return released
 
     def _sampling(self) -> Sampling:
         question = self._question
@@ -120,7 +157,8 @@ class Attempt:
             seed=None if question.seed is None else question.seed + self._hops,
             stop_ids=self._codec.stop_ids,
             stop_strings=self._codec.stop_strings,
-            stream=self._streams,
+            logprobs=self._reviewer.needs_logprobs,
+            stream=self._streams or self._reviewer.active,
         )
 
     async def _next(self, chunks: AsyncGenerator[Chunk, None]) -> Chunk | None:
@@ -215,6 +253,8 @@ class Attempt:
             finish=self._end.finish,
             error=self._end.error,
             unavailable=self._end.unavailable,
+            asked_by=self._asked_by,
+            reviewer=self._reviewer,
             usage=Usage(
                 prompt_tokens=transcript.prompt_tokens,
                 completion_tokens=transcript.count(Origin.SAMPLED),

@@ -27,10 +27,11 @@ _BEGUN_TAG = re.compile(r"<[/a-z]{0,8}\Z")
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One message of a conversation; its content is untrusted and stands as its author wrote it."""
+    """One message of a conversation. Its content stands as its author wrote it, and is untrusted unless it is ours."""
 
     role: str
     content: str
+    trusted: bool = False
 
 
 class Codec:
@@ -102,7 +103,6 @@ class Codec:
         Raises:
             CoreUnusable: the template refuses such a conversation.
         """
-        contents = [escape_quoted(message.content.replace("\ue000", _REPLACEMENT)) for message in messages]
         marked = [{"role": message.role, "content": _MARK.format(place)} for place, message in enumerate(messages)]
         try:
             text = self._template.render(messages=marked, add_generation_prompt=True, tools=None)
@@ -112,18 +112,22 @@ class Codec:
         ids = self.encode_trusted(head)
         for part in rest:
             place, ours = part.split("\ue001", 1)
-            ids += self.encode_untrusted(contents[int(place)]) + self.encode_trusted(ours)
+            ids += self._encode_content(messages[int(place)]) + self.encode_trusted(ours)
         return ids
+
+    def _encode_content(self, message: Message) -> list[int]:
+        if message.trusted:
+            return self.encode_trusted(message.content)
+        return self.encode_untrusted(escape_quoted(message.content))
 
     def reply(self, kind: CallKind, body: str) -> list[int]:
         """Encode what the memory or the ALU injects after a call: our tags around untrusted, escaped text."""
         opening, closing = kind.reply_tags
         return self.tag(opening) + self.encode_untrusted(body) + self.tag(closing)
 
-    def open_call(self, kind: CallKind, body: str) -> list[int]:
-        """Encode a call that a detector makes in the core's stead. `body` is escaped as the protocol says."""
-        opening, closing = kind.tags
-        return self.tag(opening) + self.encode_untrusted(body) + self.tag(closing)
+    def open_call(self, query: str) -> list[int]:
+        """Encode a lookup that a detector makes in the core's stead. `query` is escaped as the protocol says."""
+        return self.tag(Tag.LOOKUP) + self.encode_untrusted(query) + self.tag(Tag.END_LOOKUP)
 
     def tag(self, tag: Tag) -> list[int]:
         """Encode one tag."""

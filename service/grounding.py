@@ -34,8 +34,10 @@ def abstains(answer: str) -> bool:
     return _ABSTAINS.match(answer.casefold()) is not None
 
 
-def is_grounded(answer: str, question: str, calls: Sequence[TraceCall]) -> bool | None:
+def is_grounded(answer: str, question: str, calls: Sequence[TraceCall], confirmed: Sequence[str] = ()) -> bool | None:
     """Say whether each value in `answer` has its evidence; None where it holds no value.
+
+    Evidence is the question, what calls gave, and values that a detector found `confirmed` by the memory.
 
     An answer that is a phrase of one piece of evidence, or a list of such phrases, is grounded as a whole. Of any
     other, the values are its numbers, quotations and capitalised names, or, where it has none of these, its content
@@ -48,13 +50,18 @@ def is_grounded(answer: str, question: str, calls: Sequence[TraceCall]) -> bool 
     if bare in _VERDICTS:
         compared = any(call.kind is CallKind.CALC and call.reply in _VERDICTS for call in calls)
         return True if compared else None
-    evidence = [f" {' '.join(_words(text))} " for text in (question, *evidence_of(calls))]
+    evidence = [f" {' '.join(_words(text))} " for text in (question, *evidence_of(calls), *confirmed)]
     if _stands(answer, evidence):
         return True
     parts = [part for part in _PARTS.split(answer) if _words(part)]
     if len(parts) > 1 and all(_stands(part, evidence) for part in parts):
         return True
     return all(_stands(value, evidence) for value in _values(answer))
+
+
+def stands_in(phrase: str, text: str) -> bool:
+    """Whether `text` holds `phrase`, word for word, but for case and punctuation."""
+    return bool(_words(phrase)) and _stands(phrase, [f" {' '.join(_words(text))} "])
 
 
 def evidence_of(calls: Iterable[TraceCall]) -> list[str]:

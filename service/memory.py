@@ -5,6 +5,7 @@ here; nothing that a core writes raises.
 """
 
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import assert_never
 
@@ -24,6 +25,8 @@ class Memory:
         self.generation = generation
         self.facts: list[UsedFact] = []
         self.calls: list[TraceCall] = []
+        self.confirmed: list[str] = []
+        """Values that the core stated by itself and the generation holds."""
         self.elapsed_s = 0.0
 
     def reply(self, call: Call, *, step: int) -> TraceCall:
@@ -41,6 +44,18 @@ class Memory:
         logged = replace(answered, elapsed_s=elapsed_s)
         self.calls.append(logged)
         return logged
+
+    def cite(self, facts: Sequence[Fact], *, step: int) -> None:
+        """Log facts that confirm what the step number `step` states without having asked."""
+        self.facts += [self._used(fact, step) for fact in facts]
+        self.confirmed += [fact.value for fact in facts]
+
+    def forget(self, length: int) -> None:
+        """Drop every call but the first `length` of the log, with the facts they gave: their step was taken back."""
+        dropped = {fact_id for call in self.calls[length:] for fact_id in call.fact_ids}
+        kept = {fact_id for call in self.calls[:length] for fact_id in call.fact_ids}
+        del self.calls[length:]
+        self.facts = [fact for fact in self.facts if fact.fact_id not in dropped - kept]
 
     def count(self, kind: CallKind) -> int:
         """How many calls of `kind` were answered."""

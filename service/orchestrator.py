@@ -10,11 +10,12 @@ from contextlib import aclosing
 from knowledge_store.store import Store
 from service.attempt import Attempt
 from service.codec import Codec, Message
-from service.detector import StepDetector
+from service.detect.base import StepDetector
+from service.detect.taught import teach
 from service.engine.base import Engine
 from service.event import Event, Finished
 from service.question import Knowledge, Limits, Question
-from service.trace import Answer
+from service.trace import Answer, Detector
 
 __all__ = ["Knowledge", "Limits", "Message", "Orchestrator", "Question"]
 
@@ -23,13 +24,22 @@ class Orchestrator:
     """Answers questions with one core, one engine and one store."""
 
     def __init__(
-        self, engine: Engine, codec: Codec, store: Store, *, core: str, detectors: Sequence[StepDetector] = ()
+        self,
+        engine: Engine,
+        codec: Codec,
+        store: Store,
+        *,
+        core: str,
+        detectors: Sequence[StepDetector] = (),
+        teaching: str | None = None,
     ) -> None:
+        """`teaching` is the system prompt for a core that must be told of the tags (`service.detect.taught`)."""
         self.engine = engine
         self.codec = codec
         self.core = core
         self._store = store
         self._detectors = tuple(detectors)
+        self._teaching = teaching
 
     async def answer(self, question: Question) -> Answer:
         """Answer `question`. What goes wrong underway is told in the answer, with the trace so far.
@@ -54,7 +64,8 @@ class Orchestrator:
 
     async def _run(self, question: Question, *, stream: bool) -> AsyncGenerator[Event, None]:
         knowledge = question.knowledge
-        prompt_ids = self.codec.prompt(question.messages)
+        messages = question.messages if self._teaching is None else teach(question.messages, self._teaching)
+        prompt_ids = self.codec.prompt(messages)
         pinned = self._store.generation(knowledge.generation, as_of=knowledge.as_of, modules=knowledge.modules)
         with pinned as generation:
             attempt = Attempt(
@@ -65,6 +76,7 @@ class Orchestrator:
                 codec=self.codec,
                 core=self.core,
                 detectors=self._detectors,
+                asked_by=Detector.CALL if self._teaching is None else Detector.TAUGHT,
                 stream=stream,
             )
             async with aclosing(attempt.events()) as events:

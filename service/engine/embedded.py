@@ -73,7 +73,7 @@ class EmbeddedEngine:
                 f"the embedded engine needs torch and transformers ({error}); install digital-metabolism[torch], "
                 "or name a vLLM server with --engine URL"
             ) from error
-        logging.disable_progress_bar()
+        logging.disable_progress_bar()  # type: ignore[no-untyped-call]
         try:
             model = AutoModelForCausalLM.from_pretrained(
                 folder, dtype=getattr(torch, precision), local_files_only=True, trust_remote_code=False

@@ -1,13 +1,14 @@
-"""Which steps need a fact? The boundary between the orchestrator and whatever looks at a step and says so.
+"""The boundary between the orchestrator and whatever looks at a step and says that it needs a fact.
 
-Detectors are combinable: the orchestrator asks each in turn about every finished line and about the answer, and the
-first that objects takes the step back. That the core asks by itself, with a tag, needs no detector object.
+Detectors are combinable: each is asked in turn about every finished line and about the answer, and the first that has
+something to say is heard. That the core asks by itself, with a tag, needs no detector object.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from knowledge_store.fact import Fact
 from knowledge_store.generation import Generation
 from knowledge_store.protocol import Query
 from service.trace import Detector, TraceCall
@@ -23,7 +24,7 @@ class Draft:
     is_answer: bool
     tokens: tuple[str, ...]
     logprobs: tuple[float, ...]
-    """One a token, natural logarithm; empty where no detector asked for them."""
+    """One a token, natural logarithms; empty where no detector asked for them."""
     calls: Sequence[TraceCall]
     """Every call of the turn so far, this step's included."""
     own_calls: int
@@ -42,11 +43,22 @@ class Objection:
     query: Query | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Confirmation:
+    """The memory holds just what the step states: cite it."""
+
+    detector: Detector
+    facts: tuple[Fact, ...]
+
+
+Verdict = Objection | Confirmation | None
+
+
 class StepDetector(Protocol):
     """Judges finished steps."""
 
     needs_logprobs: bool
 
-    def judge(self, draft: Draft, generation: Generation) -> Objection | None:
-        """Say whether `draft` states something that should have been looked up."""
+    def judge(self, draft: Draft, generation: Generation) -> Verdict:
+        """Say what is to be done with `draft`; None where it needs no fact, as far as this detector sees."""
         ...
