@@ -14,7 +14,7 @@ from knowledge_store.key import hash64, normalise
 from knowledge_store.module import State, write_event, write_state
 from knowledge_store.schema import OPEN, alias, declaration, fact, generation, layer, name, redaction, state
 from knowledge_store.staging import sweep_layer
-from knowledge_store.timeline import Pins, head_within, keep_from, oldest_kept
+from knowledge_store.timeline import Pins, begin_generation, head_within, keep_from, oldest_kept
 
 _BATCH = 5_000
 STALE = timedelta(minutes=15)
@@ -30,10 +30,11 @@ class CompactionReport:
     layers: int
 
 
-def erase(connection: Connection, it: Fact, of: State, number: int, author: str) -> int:
+def erase(connection: Connection, it: Fact, of: State, head: int, author: str) -> int:
     """Erase the rows of a subject and relation, and of a value if `it` has one, from every generation of a module.
 
-    A tombstone says that something was there, not what. Gives the number of rows.
+    A tombstone says that something was there, not what. Gives the number of rows; without any, there is no new
+    generation.
     """
     layers = select(state.c.layer_id).where(state.c.module_id == of.module_id)
     rows = select(fact.c.id, fact.c.value, fact.c.subject, fact.c.relation, fact.c.to_gen, fact.c.layer_id).where(
@@ -46,6 +47,9 @@ def erase(connection: Connection, it: Fact, of: State, number: int, author: str)
         if (normalise(row.subject), normalise(row.relation)) == (keys[0], keys[1])
         and keys[2] in ("", normalise(row.value))
     ]
+    if not found:
+        return 0
+    number = begin_generation(connection, head, author)
     for row in found:
         connection.execute(delete(alias).where(alias.c.fact_id == row.id))
         connection.execute(delete(fact).where(fact.c.id == row.id))

@@ -8,13 +8,15 @@ from collections.abc import Iterator
 from types import TracebackType
 
 from knowledge_store.fact import Fact
-from knowledge_store.lookup import Outcome, look_up
+from knowledge_store.lookup import Found, MatchKind, Outcome, look_up
 from knowledge_store.meaning import Meaning
 from knowledge_store.module import ModuleInfo
 from knowledge_store.protocol import Query
 from knowledge_store.timeline import GRACE, Pins
 from knowledge_store.view import PAGE_LIMIT, Page, View
 
+_KEPT = 16_384
+_KEPT_LENGTH = 1_024
 _SAFE_S = GRACE.total_seconds() / 2
 
 
@@ -46,7 +48,16 @@ class Generation:
         """
         if time.monotonic() > self._safe_until:
             self._renew()
-        return look_up(self._view, self._meaning, query)
+        known = self._view.answers.get(query)
+        if known is not None:
+            return known
+        outcome = look_up(self._view, self._meaning, query)
+        # What was proposed by vectors may come out better once the index is complete, so it is not kept.
+        if isinstance(outcome, Found) and outcome.match is not MatchKind.SEMANTIC and len(outcome.text) <= _KEPT_LENGTH:
+            if len(self._view.answers) >= _KEPT:
+                self._view.answers.clear()
+            self._view.answers[query] = outcome
+        return outcome
 
     def facts(
         self,

@@ -5,35 +5,24 @@ what it supersedes, and move the rest into the module's layer. Into an empty mod
 layer itself becomes the module's. Not here: reading the change (``staging.py``), modules as such (``module.py``).
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import (
-    ColumnElement,
-    Connection,
-    and_,
-    delete,
-    exists,
-    false,
-    func,
-    not_,
-    or_,
-    select,
-    union_all,
-    update,
-)
+from sqlalchemy import Connection, delete, update
 
 from knowledge_store.change import PROBLEM_LIMIT, Conflict, Policy
 from knowledge_store.errors import Contradiction
 from knowledge_store.module import State
 from knowledge_store.row import row_fact
-from knowledge_store.schema import OPEN, declaration, fact, layer, retraction
+from knowledge_store.schema import layer, retraction
+from knowledge_store.set_statement import SetStatements, multivalued, set_statements
 from knowledge_store.staging import Staged, sweep_layer, write_chunk
 from knowledge_store.vocabulary import PendingVocabulary
 
 _EARLIEST = ""
 _LATEST = "9999-99"
+_BATCH = 500
 
 
 @dataclass(slots=True)
@@ -81,12 +70,17 @@ def publish(
     policy = Policy.NEWEST if state is None else state.policy
     target = Target(staged.change.module, None if state is None else state.layer_id, policy, generation)
     tally = Tally(layer_id=target.layer_id, facts=0 if state is None else state.facts)
-    _resolve(connection, staged.layer_id, target, tally)
+    many = multivalued(connection)
+    if staged.count > 1 and staged.prepared is None:
+        _resolve(connection, staged.layer_id, target, tally, many)
     if state is not None and state.facts and staged.change.mode == "merge":
-        _merge(connection, staged.layer_id, target, tally)
+        _merge(connection, staged, target, tally, many)
         tally.facts += tally.moved - tally.closed
     else:
-        _compare(connection, staged.layer_id, target, tally)
+        if staged.prepared is None or staged.prepared[0] != state:
+            _compare(connection, staged.layer_id, target, tally, many)
+        else:
+            tally = staged.prepared[1]
         if tally.anything:
             tally.layer_id, tally.facts = staged.layer_id, tally.moved + tally.unchanged_rows
             connection.execute(delete(retraction).where(retraction.c.layer_id == staged.layer_id))
@@ -96,48 +90,33 @@ def publish(
     return tally
 
 
-def _resolve(connection: Connection, layer_id: int, target: Target, tally: Tally) -> None:
+def prepare_replacement(connection: Connection, staged: Staged, state: State | None) -> None:
+    """Do what a replacement's publication needs but can be done before: then it takes milliseconds, however long."""
+    assert staged.layer_id is not None, "only what is written can be prepared"
+    policy = Policy.NEWEST if state is None else state.policy
+    target = Target(staged.change.module, None if state is None else state.layer_id, policy, 0)
+    tally = Tally(layer_id=target.layer_id, facts=0 if state is None else state.facts)
+    many = multivalued(connection)
+    _resolve(connection, staged.layer_id, target, tally, many)
+    _compare(connection, staged.layer_id, target, tally, many)
+    staged.prepared = (state, tally)
+
+
+def _resolve(connection: Connection, layer_id: int, target: Target, tally: Tally, many: list[int]) -> None:
     """Settle what the staged layer says more than once of the same subject and relation, in the change's order.
 
     Raises:
         Contradiction: it gives a functional relation two values, and the module's policy is to reject that.
     """
-    said = union_all(
-        select(fact.c.subject64, fact.c.relation_id).where(fact.c.layer_id == layer_id),
-        select(retraction.c.subject64, retraction.c.relation_id).where(retraction.c.layer_id == layer_id),
-    ).subquery()
-    twice = select(said).group_by(said.c.subject64, said.c.relation_id).having(func.count() > 1)
-    many = _multivalued(connection)
+    statements = set_statements()
     dropped: list[int] = []
-    for subject64, relation_id in connection.execute(twice).fetchall():
-        said_of = _said(connection, layer_id, subject64, relation_id)
-        dropped += _fold(said_of, relation_id not in many, target, tally)
-    for place in range(0, len(dropped), 500):
-        connection.execute(delete(fact).where(fact.c.id.in_(dropped[place : place + 500])))
+    for subject64, relation_id in connection.execute(statements.said_twice, {"staged": layer_id}).fetchall():
+        key = {"staged": layer_id, "subject64": subject64, "relation_id": relation_id}
+        said = [*connection.execute(statements.said, key), *connection.execute(statements.unsaid, key)]
+        said.sort(key=lambda row: int(row.ordinal))
+        dropped += _fold(said, relation_id not in many, target, tally)
+    _delete(connection, dropped)
     _refuse(target, tally)
-
-
-def _unindexed(column: Any) -> Any:
-    """Keep SQLite from walking the whole module where it should look up what a short change names."""
-    return column + 0
-
-
-def _multivalued(connection: Connection) -> set[int]:
-    open_ones = select(declaration.c.relation_id).where(declaration.c.to_gen == OPEN, ~declaration.c.functional)
-    return set(connection.scalars(open_ones))
-
-
-def _said(connection: Connection, layer_id: int, subject64: int, relation_id: int) -> list[Any]:
-    staged = select(fact).where(
-        fact.c.layer_id == layer_id, fact.c.subject64 == subject64, fact.c.relation_id == relation_id
-    )
-    retracted = select(retraction).where(
-        retraction.c.layer_id == layer_id,
-        retraction.c.subject64 == subject64,
-        retraction.c.relation_id == relation_id,
-    )
-    rows = [*connection.execute(staged), *connection.execute(retracted)]
-    return sorted(rows, key=lambda row: row.ordinal)
 
 
 def _fold(said: Iterable[Any], functional: bool, target: Target, tally: Tally) -> list[int]:
@@ -192,135 +171,77 @@ def _refuse(target: Target, tally: Tally) -> None:
         raise Contradiction(target.module, tuple(tally.conflicts))
 
 
-def _merge(connection: Connection, layer_id: int, target: Target, tally: Tally) -> None:
+def _merge(connection: Connection, staged: Staged, target: Target, tally: Tally, many: list[int]) -> None:
     """Make the resolved layer part of the target's layer, from the target's generation on.
 
     Raises:
         Contradiction: a value stands against another one in the module, and the policy is to reject that.
     """
-    assert target.layer_id is not None, "a merge has a layer to merge into"
-    old, new = fact.alias("old"), fact.alias("new")
-    many = _multivalued(connection)
-    pair = and_(
-        new.c.layer_id == layer_id,
-        old.c.subject64 == new.c.subject64,
-        old.c.relation_id == new.c.relation_id,
-        _unindexed(old.c.layer_id) == target.layer_id,
-        old.c.to_gen == OPEN,
-    )
-    same = and_(pair, old.c.digest == new.c.digest)
-    kept = exists(select(new.c.id).where(same))
-    _close(connection, target, tally, _retracted(old, layer_id, target.layer_id).where(not_(kept)))
-    present = select(new.c.id).select_from(old.join(new, same))
-    # Found first, deleted then: a deletion that looks through the same table is planned badly by both databases.
-    tally.unchanged += _delete(connection, connection.scalars(present).all())
-    overlapping = and_(
-        pair,
-        func.coalesce(old.c.valid_from, _EARLIEST) < func.coalesce(new.c.valid_to, _LATEST),
-        func.coalesce(new.c.valid_from, _EARLIEST) < func.coalesce(old.c.valid_to, _LATEST),
-    )
-    rival = and_(overlapping, old.c.value64 != new.c.value64, old.c.relation_id.not_in(many))
-    if target.policy is not Policy.NEWEST:
-        _report_rivals(connection, old, new, rival, target, tally)
-        rival = false()
-    superseded = select(old.c.id).select_from(
-        new.join(old, and_(overlapping, or_(old.c.value64 == new.c.value64, rival)))
-    )
+    statements = set_statements()
+    layers = {"staged": staged.layer_id, "layer": target.layer_id}
+    if staged.retracts:
+        _close(connection, target, tally, connection.scalars(statements.retracted, layers).all())
+    tally.unchanged += _delete(connection, connection.scalars(statements.present, layers).all())
+    keys = layers | {"many": many}
+    if target.policy is Policy.NEWEST:
+        superseded = connection.scalars(statements.superseded, keys).all()
+    else:
+        _report_rivals(connection, statements, keys, target, tally)
+        superseded = connection.scalars(statements.superseded_twins, layers).all()
     _close(connection, target, tally, superseded)
-    _count(connection, layer_id, target, tally)
-    moved = update(fact).where(fact.c.layer_id == layer_id)
-    tally.moved = connection.execute(moved.values(layer_id=target.layer_id, from_gen=target.generation)).rowcount
+    _count(connection, statements, keys, target, tally)
+    tally.moved = connection.execute(statements.move, layers | {"number": target.generation}).rowcount
 
 
-def _retracted(old: Any, layer_id: int, target_layer: int) -> Any:
-    return (
-        select(old.c.id)
-        .select_from(
-            retraction.join(
-                old,
-                and_(
-                    old.c.subject64 == retraction.c.subject64,
-                    old.c.relation_id == retraction.c.relation_id,
-                    or_(retraction.c.value64.is_(None), retraction.c.value64 == old.c.value64),
-                ),
-            )
-        )
-        .where(retraction.c.layer_id == layer_id, _unindexed(old.c.layer_id) == target_layer, old.c.to_gen == OPEN)
-    )
+def _close(connection: Connection, target: Target, tally: Tally, ids: Sequence[int]) -> None:
+    ids = list(dict.fromkeys(ids))
+    for place in range(0, len(ids), _BATCH):
+        keys = {"ids": ids[place : place + _BATCH], "number": target.generation}
+        tally.closed += connection.execute(set_statements().close, keys).rowcount
 
 
-def _close(connection: Connection, target: Target, tally: Tally, ids: Any) -> None:
-    closing = update(fact).where(fact.c.id.in_(ids)).values(to_gen=target.generation)
-    tally.closed += connection.execute(closing).rowcount
-
-
-def _delete(connection: Connection, ids: Any) -> int:
-    for place in range(0, len(ids), 500):
-        connection.execute(delete(fact).where(fact.c.id.in_(ids[place : place + 500])))
+def _delete(connection: Connection, ids: Sequence[int]) -> int:
+    for place in range(0, len(ids), _BATCH):
+        connection.execute(set_statements().delete, {"ids": ids[place : place + _BATCH]})
     return len(ids)
 
 
 def _report_rivals(
-    connection: Connection, old: Any, new: Any, rival: ColumnElement[bool], target: Target, tally: Tally
+    connection: Connection, statements: SetStatements, keys: dict[str, Any], target: Target, tally: Tally
 ) -> None:
-    pairs = select(old.c.id, new.c.id).select_from(new.join(old, rival)).order_by(new.c.ordinal)
-    for old_id, new_id in connection.execute(pairs.limit(PROBLEM_LIMIT - len(tally.conflicts))).fetchall():
-        kept = connection.execute(select(fact).where(fact.c.id == old_id)).one()
-        other = connection.execute(select(fact).where(fact.c.id == new_id)).one()
+    for old_id, new_id in connection.execute(statements.rivals, keys).fetchmany(PROBLEM_LIMIT - len(tally.conflicts)):
+        kept, other = (connection.execute(statements.row, {"id": it}).one() for it in (old_id, new_id))
         facts = (row_fact(kept, target.module), row_fact(other, target.module))
         tally.conflicts.append(Conflict(other.subject, other.relation, *facts, None, other.ordinal))
     _refuse(target, tally)
 
 
-def _count(connection: Connection, layer_id: int, target: Target, tally: Tally) -> None:
+def _count(
+    connection: Connection, statements: SetStatements, keys: dict[str, Any], target: Target, tally: Tally
+) -> None:
     """Tell new facts from changed ones, and superseded ones from deleted ones, before the staged rows are moved."""
-    old, new = fact.alias("closed"), fact.alias("staged")
-    many = _multivalued(connection)
-    replaces = and_(
-        old.c.subject64 == new.c.subject64,
-        old.c.relation_id == new.c.relation_id,
-        _unindexed(old.c.layer_id) == target.layer_id,
-        old.c.to_gen == target.generation,
-        new.c.layer_id == layer_id,
-        or_(old.c.value64 == new.c.value64, old.c.relation_id.not_in(many)),
-    )
-    staged = connection.scalar(select(func.count()).select_from(new).where(new.c.layer_id == layer_id)) or 0
-    pairs = select(func.count(new.c.id.distinct()), func.count(old.c.id.distinct())).select_from(
-        new.join(old, replaces)
-    )
-    changed, replaced = connection.execute(pairs).one() if tally.closed else (0, 0)
+    staged = connection.scalar(statements.count_staged, {"staged": keys["staged"]}) or 0
+    changed = replaced = 0
+    if tally.closed:
+        changed, replaced = connection.execute(statements.replaced, keys | {"number": target.generation}).one()
     tally.changed, tally.added = changed, staged - changed
     tally.deleted = tally.closed - replaced
 
 
-def _compare(connection: Connection, layer_id: int, target: Target, tally: Tally) -> None:
+def _compare(connection: Connection, layer_id: int, target: Target, tally: Tally, many: list[int]) -> None:
     """Count what showing the resolved layer in place of the target's layer changes; changes nothing."""
-    staged = connection.scalar(select(func.count()).select_from(fact).where(fact.c.layer_id == layer_id)) or 0
+    statements = set_statements()
+    staged = connection.scalar(statements.count_staged, {"staged": layer_id}) or 0
     tally.moved = tally.added = staged
     if target.layer_id is None:
         return
-    old, new = fact.alias("old"), fact.alias("new")
-    many = _multivalued(connection)
-    pair = and_(
-        old.c.subject64 == new.c.subject64,
-        old.c.relation_id == new.c.relation_id,
-        _unindexed(old.c.layer_id) == target.layer_id,
-        old.c.to_gen == OPEN,
-        new.c.layer_id == layer_id,
-    )
-    counterpart = and_(pair, or_(old.c.value64 == new.c.value64, old.c.relation_id.not_in(many)))
-    held = connection.scalar(
-        select(func.count()).select_from(fact).where(fact.c.layer_id == target.layer_id, fact.c.to_gen == OPEN)
-    )
-    same = select(func.count()).select_from(new.join(old, and_(pair, old.c.digest == new.c.digest)))
-    matched = select(func.count(new.c.id.distinct()), func.count(old.c.id.distinct())).select_from(
-        new.join(old, counterpart)
-    )
-    present = connection.scalar(same) or 0
-    new_matched, old_matched = connection.execute(matched).one()
+    layers = {"staged": layer_id, "layer": target.layer_id}
+    held = connection.scalar(statements.count_open, {"layer": target.layer_id}) or 0
+    present = connection.scalar(statements.count_present, layers) or 0
+    new_matched, old_matched = connection.execute(statements.matched, layers | {"many": many}).one()
     tally.unchanged += present
     tally.unchanged_rows = present
     tally.changed = new_matched - present
     tally.added = staged - new_matched
-    tally.deleted = tally.closed = (held or 0) - old_matched
+    tally.deleted = tally.closed = held - old_matched
     tally.moved = staged - present

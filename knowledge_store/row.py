@@ -12,8 +12,9 @@ COLUMNS = ("subject", "relation", "value", "source", "aliases", "valid_from", "v
 def fact_from(values: Any, module: str) -> Fact:
     """Make a fact of the values of `COLUMNS`."""
     subject, relation, value, source, aliases, valid_from, valid_to = values
-    names = tuple(json.loads(aliases)) if aliases else ()
-    return Fact(subject, relation, value, module, source, names, valid_from, valid_to)
+    return Fact(
+        subject, relation, value, module, source, tuple(json.loads(aliases)) if aliases else (), valid_from, valid_to
+    )
 
 
 def row_fact(row: Any, module: str) -> Fact:

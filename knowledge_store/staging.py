@@ -37,6 +37,9 @@ class Staged:
     layer_id: int | None = None
     rest: list[tuple[int, FactChange]] = field(default_factory=list)
     durable: bool = False
+    count: int = 0
+    retracts: bool = False
+    prepared: Any = None  # what ``publish.py`` did ahead
 
 
 def stage(database: Database, vocabulary: Vocabulary, change: Change) -> Staged:
@@ -111,6 +114,8 @@ def write_chunk(
         rows.append(_row(number, staged.layer_id, ordinal, it, subject64, relation_id))
         if it.aliases:
             aliases += [(key64, number, subject64) for key64 in {hash64(normalise(other)) for other in it.aliases}]
+    staged.count += len(chunk)
+    staged.retracts |= bool(retractions)
     for table, values in ((fact, rows), (alias, aliases), (retraction, retractions)):
         insert_rows(connection, table, values)
     insert_rows(connection, name, list(names.values()), known_ones=True)

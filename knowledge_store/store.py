@@ -12,6 +12,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import TracebackType
+from weakref import WeakSet
 
 from sqlalchemy import bindparam, func, select
 
@@ -39,6 +40,7 @@ from knowledge_store.module import (
     write_event,
     write_state,
 )
+from knowledge_store.publish import prepare_replacement
 from knowledge_store.rollback import Difference, Place, difference
 from knowledge_store.schema import generation as generation_table
 from knowledge_store.schema import meta
@@ -68,6 +70,8 @@ class Store:
         self._head_sql = database.compile(select(newest, named), "key")
         self._identity = store_id
         self._views: OrderedDict[tuple[int, tuple[str, ...] | None, str], View] = OrderedDict()
+        self._live: WeakSet[View] = WeakSet()
+        self._seen = -1
         self._pins = Pins(database)
         self._lock = threading.Lock()
 
@@ -97,7 +101,17 @@ class Store:
             number, identity = self._database.reader().execute(self._head_sql, ("store",)).fetchone()
         if identity != self._identity:  # somebody restored a backup
             self._forget()
-        return int(number or 0)
+        number = int(number or 0)
+        if number != self._seen:
+            self._notice(number)
+        return number
+
+    def _notice(self, head: int) -> None:
+        """Take note of a new head: what made it may have been a redaction, so no view answers from memory."""
+        self._seen = head
+        with self._lock:
+            for view in self._live:
+                view.answers.clear()
 
     def generation(
         self,
@@ -146,6 +160,7 @@ class Store:
         chosen = [it for it in states if it.mounted] if modules is None else choose_states(states, modules, number)
         view = View(self._database, self._statements, self._vocabulary, declarations, chosen, number, key[2])
         with self._lock:
+            self._live.add(view)
             self._views[key] = view
             while len(self._views) > _VIEWS:
                 self._views.popitem(last=False)
@@ -220,24 +235,53 @@ class Store:
         names = [check_module_name(change.module) for change in changes]
         if len(set(names)) < len(names):
             raise InvalidFact("a module stands twice in one commit; put its facts into one change")
+        staged = self.stage(changes)
+        return self.publish(staged, author=author, if_match=if_match, dry_run=dry_run)
+
+    def stage(self, changes: Sequence[Change]) -> list[Staged]:
+        """Do what takes long: read the changes, write them out of sight, compare. `publish` or `discard` them then.
+
+        Raises:
+            InvalidChange: some facts are invalid; nothing is left behind.
+        """
         staged: list[Staged] = []
         try:
             for change in changes:  # one by one: what is staged already must be swept if the next one fails
                 it = staging.stage(self._database, self._vocabulary, change)
                 staged.append(it)
+                if it.durable and change.mode == "replace":
+                    with self._database.write() as connection:
+                        _, states = head_within(connection)
+                        prepare_replacement(connection, it, states.get(change.module))
+        except BaseException:
+            self.discard(staged)
+            raise
+        return staged
+
+    def publish(
+        self,
+        staged: Sequence[Staged],
+        *,
+        author: str = "local",
+        if_match: dict[str, str] | None = None,
+        dry_run: bool = False,
+    ) -> tuple[CommitReport, ...]:
+        """Make what is staged one new generation; as `commit_all`."""
+        try:
             with self._database.write(rehearse=dry_run) as connection:
                 pending = PendingVocabulary(self._vocabulary, connection)
                 reports = commit_staged(connection, pending, staged, author, if_match or {})
         except BaseException:
-            self._discard(staged)
+            self.discard(staged)
             raise
         if dry_run:
-            self._discard(staged)
+            self.discard(staged)
             return tuple(replace(report, dry_run=True) for report in reports)
         pending.settle()
         return reports
 
-    def _discard(self, staged: Sequence[Staged]) -> None:
+    def discard(self, staged: Sequence[Staged]) -> None:
+        """Sweep away what was staged and shall not be published."""
         for it in staged:
             staging.discard(self._database, it)
 
@@ -251,10 +295,9 @@ class Store:
         """
         with self._database.write() as connection:
             head, states = head_within(connection)
-            state = known_state(states, fact.module, head)
-            number = begin_generation(connection, head, author)
-            count = erasure.erase(connection, fact, state, number, author)
+            count = erasure.erase(connection, fact, known_state(states, fact.module, head), head, author)
         self._database.scrub()
+        self._notice(self.head)
         return count
 
     # --- Modules. ---

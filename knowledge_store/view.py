@@ -7,7 +7,7 @@ Not here: in which order a lookup tries what (``lookup.py``).
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Select, bindparam, select
 
@@ -21,6 +21,10 @@ from knowledge_store.row import COLUMNS, fact_from
 from knowledge_store.schema import alias, fact, name
 from knowledge_store.spelling import SHORTEST, half_keys, middle_swapped, one_edit_apart
 from knowledge_store.vocabulary import Vocabulary
+
+if TYPE_CHECKING:
+    from knowledge_store.outcome import Outcome
+    from knowledge_store.protocol import Query
 
 ROW_LIMIT = 10_000
 """So many rows of one key are read; nobody reads on."""
@@ -86,6 +90,8 @@ class View:
         self.day = day
         self.declarations = declarations
         self.states = tuple(states)
+        self.answers: dict[Query, Outcome] = {}
+        """What was looked up already: it holds as long as the view, unless something is redacted."""
         self._database = database
         self._sql = statements
         self._vocabulary = vocabulary
@@ -148,6 +154,9 @@ class View:
         near |= {it.subject for it in self.of_subject(middle_swapped(key))}
         return tuple({form: it for it in near if one_edit_apart(form := normalise(it), key)}.values())
 
+    def _holds(self, row: Any) -> bool:
+        return (row[7] is None or row[7] <= self.day) and (row[8] is None or self.day < row[8])
+
     def _first(self, rows: list[Any], key: str | None) -> tuple[Fact, ...]:
         best: list[Fact] = []
         best_rank = len(self._modules)
@@ -155,11 +164,10 @@ class View:
             place = self._modules.get(row[0])
             if place is None or place[0] > best_rank:
                 continue
-            it = fact_from(row[2:], place[1])
-            if (key is None or normalise(it.subject) == key) and it.holds_on(self.day):
+            if (key is None or row[2] == key or normalise(row[2]) == key) and self._holds(row):
                 if place[0] < best_rank:
                     best_rank, best = place[0], []
-                best.append(it)
+                best.append(fact_from(row[2:], place[1]))
         return tuple(best)
 
     def _standing(self, rows: list[Any], value_key: str | None) -> tuple[Fact, ...]:
