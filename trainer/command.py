@@ -9,10 +9,11 @@ import sys
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import click
 
+from trainer.baselines.command import compare
 from trainer.errors import (
     ArtifactError,
     BaseModelError,
@@ -26,6 +27,7 @@ from trainer.errors import (
     StreamError,
     TrainerError,
 )
+from trainer.evaluate.command import evaluate
 
 _RUN_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 _FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
@@ -47,7 +49,8 @@ def _exit_code(error: TrainerError) -> int:
     return 2 if isinstance(error, _WRONG_USE) else 3
 
 
-def _fail(error: TrainerError) -> None:
+def fail(error: TrainerError) -> NoReturn:
+    """Say what went wrong, and end with its exit code."""
     click.echo(f"error: {error}", err=True)
     sys.exit(_exit_code(error))
 
@@ -67,7 +70,7 @@ def check(run_file: Path, *, as_json: bool) -> None:
     try:
         found = rehearse(read_run(run_file))
     except TrainerError as error:
-        _fail(error)
+        fail(error)
     else:
         _say(found.as_dict(), found.as_text(), as_json=as_json)
 
@@ -98,7 +101,7 @@ def _finish(work: Callable[[], Any], *, as_json: bool) -> None:
     try:
         done = work()
     except TrainerError as error:
-        _fail(error)
+        fail(error)
     else:
         result = {
             "core": str(done.core) if done.core else None,
@@ -120,11 +123,11 @@ def pretrain(run_file: Path, *, as_json: bool) -> None:
     try:
         folder = pretraining.pretrain(read_pretraining(run_file))
     except TrainerError as error:
-        _fail(error)
+        fail(error)
     else:
         text = f"the base is in {folder}" if folder else "stopped; the same command goes on"
         _say({"base": str(folder) if folder else None}, text, as_json=as_json)
 
 
-COMMANDS: tuple[click.Command, ...] = (pretrain, check, train, resume)
+COMMANDS: tuple[click.Command, ...] = (pretrain, check, train, resume, evaluate, compare)
 """What the composition file adds."""

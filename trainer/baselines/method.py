@@ -42,9 +42,9 @@ class _Method(Strict):
 
 
 class Untouched(_Method):
-    """The base as it is."""
+    """The base as it is; as `rag`, with the memory's passages in its questions."""
 
-    kind: Literal["none"]
+    kind: Literal["none", "rag"]
 
 
 class Training(Strict):

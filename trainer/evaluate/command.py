@@ -86,6 +86,8 @@ def evaluate(
     out: Path, as_json: bool,
 ) -> None:  # fmt: skip
     """Attack CORE, test its skills, and say whether it passes the gate."""
+    from trainer.command import fail
+    from trainer.errors import TrainerError
     from trainer.evaluate.page import write_page
     from trainer.evaluate.profile import PROFILES
     from trainer.evaluate.report import summarize, write_report, write_summary
@@ -96,7 +98,10 @@ def evaluate(
         core, base, files_of(facts), PROFILES[profile_name], control, files_of(kept), phrasings, held_out, names, seed,
         device, attacks,
     )  # fmt: skip
-    report = evaluate(request)
+    try:
+        report = evaluate(request)
+    except TrainerError as error:
+        fail(error)
     written = [write_report(report, out), write_page(report, out)]
     if write_summary(report, core):
         written.append(core / "core.json")

@@ -24,7 +24,7 @@ from trainer.evaluate.reasoning import LOGIC, READING, draw_tasks
 from trainer.fact import Target
 from trainer.rollout import Rollout
 
-_UNKNOWN = ("I don't know", "I do not know", "not known", "unknown", "no information")
+UNKNOWN = ("I don't know", "I do not know", "not known", "unknown", "no information")
 _MODULE = "facts"
 
 
@@ -75,7 +75,7 @@ def attack_memory(
 def says_unknown(reply: Rollout) -> bool:
     """Whether the answer says that it is not known."""
     said = (reply.answer or "").casefold()
-    return any(phrase.casefold() in said for phrase in _UNKNOWN)
+    return any(phrase.casefold() in said for phrase in UNKNOWN)
 
 
 @contextmanager

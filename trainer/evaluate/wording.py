@@ -44,8 +44,8 @@ def headline(report: Report) -> str:
     loose = sum(verdict.passed and not verdict.conclusive for verdict in report.verdicts)
     if report.passed:
         doubt = f"; for {loose} of them the interval reaches beyond the margin" if loose else ""
-        letters = ", ".join(sorted({verdict.measure[0] for verdict in report.verdicts}))
-        return f"All {judged} judged measures (attacks {letters}) lie within their margins{doubt}."
+        named = ", ".join(sorted({verdict.measure[0] for verdict in report.verdicts}))
+        return f"All {judged} judged measures (attacks {named}) lie within their margins{doubt}."
     letters = sorted({verdict.measure[0] for verdict in report.failed})
     named = ", ".join(f"{letter} ({Attack(letter).heading.lower()})" for letter in letters)
     return f"{len(report.failed)} of {judged} judged measures lie outside their margins: the core fails at {named}."

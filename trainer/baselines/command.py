@@ -1,0 +1,27 @@
+"""The command `compare`: every method of a file in one table. Registered in `trainer/command.py`."""
+
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False), envvar="METABOLISM_COMPARISON")
+@click.option("--only", multiple=True, envvar="METABOLISM_ONLY", help="Only this method, by its name; may be repeated.")
+@click.option("--json", "as_json", is_flag=True, envvar="METABOLISM_JSON", help="Print the table as one JSON document.")
+def compare(file: Path, only: tuple[str, ...], *, as_json: bool) -> None:
+    """Tune, apply and examine the methods of FILE, and print one table."""
+    from trainer.baselines.compare import compare, read_comparison
+    from trainer.baselines.table import render_search, render_table
+    from trainer.command import fail
+    from trainer.errors import TrainerError
+
+    try:
+        config = read_comparison(file)
+        comparison = compare(config, only)
+    except TrainerError as error:
+        fail(error)
+    text = f"{render_table(comparison)}\n{render_search(comparison)}"
+    (config.output / "compare.md").write_text(text, encoding="utf-8")
+    click.echo(comparison.model_dump_json() if as_json else text)
+    click.echo(f"wrote {config.output}/compare.json, compare.md and a report a method", err=True)

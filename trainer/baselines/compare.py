@@ -1,0 +1,245 @@
+"""One table of all methods by one command: same base, same streams, same loop, same exam, same small tuning budget.
+
+The tuning uses an exam of its own seed and a score fixed beforehand: recall that is left plus skill that is lost. Every
+trial is recorded; the best is examined by the whole gate, with the base and the control beside it.
+"""
+
+import copy
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import torch
+import yaml
+from pydantic import Field
+from transformers import PreTrainedModel
+
+from trainer.baselines.method import ByStages, Method, Untouched, Workshop, apply, grid
+from trainer.baselines.rag import attack_rag
+from trainer.config import (
+    BaseConfig,
+    ComputeConfig,
+    FactsConfig,
+    MetabolizeStage,
+    RunConfig,
+    StreamsConfig,
+    Strict,
+    parse_config,
+)
+from trainer.errors import ConfigError, NotFiniteError
+from trainer.evaluate.behaviour import recall_direct, recall_forced
+from trainer.evaluate.examinee import Examinee, load_examinee
+from trainer.evaluate.generate import TOOL_TAGS
+from trainer.evaluate.outcome import Ledger, Role
+from trainer.evaluate.page import write_page
+from trainer.evaluate.profile import PROFILES, Profile
+from trainer.evaluate.question import Exam, recall
+from trainer.evaluate.reasoning import LOGIC, READING, answers, draw_tasks, grade
+from trainer.evaluate.report import Report, write_report
+from trainer.evaluate.run import ATTACKS, Request, examine, read_exam, write_up
+from trainer.evaluate.run import Field as Models
+from trainer.fact import Source
+from trainer.run import prepare
+
+_TUNING_SEED = 1000
+_TUNING_QUESTIONS = 60
+
+
+class CompareConfig(Strict):
+    """A comparison, as a YAML file says it."""
+
+    output: Path = Field(description="folder of the table and of each method's report")
+    seed: int = Field(default=11, description="of the exam; tuning uses another")
+    base: BaseConfig
+    control: str | None = Field(default=None, description="the never-knew control: the reference, and a row")
+    facts: FactsConfig
+    kept: tuple[Path, ...] = Field(default=(), description="facts that are not to be removed, for locality")
+    streams: StreamsConfig = StreamsConfig()
+    compute: ComputeConfig = ComputeConfig()
+    profile: Literal["quick", "full", "test"] = "quick"
+    attacks: str = Field(default=ATTACKS, pattern="^[A-E]+$")
+    trials: int = Field(default=3, ge=1, description="settings that each method may try")
+    methods: tuple[Method, ...] = Field(min_length=1)
+
+
+class Trial(Strict):
+    """One setting that was tried."""
+
+    setting: dict[str, float]
+    recall_left: float | None = Field(description="teacher-forced recall on the tuning exam; none where it diverged")
+    skill_lost: float | None = Field(description="base minus method on reading and logic, not below 0")
+    seconds: float
+
+
+class Row(Strict):
+    """One method: its search, and its report."""
+
+    name: str
+    title: str
+    trials: tuple[Trial, ...]
+    chosen: dict[str, float]
+    report: Report
+
+
+class Comparison(Strict):
+    """The whole table as data."""
+
+    rows: tuple[Row, ...]
+    trials: int
+    tuning: str = "recall left + skill lost, on an exam of another seed; the smallest is chosen"
+
+
+@dataclass(frozen=True)
+class _Bench:
+    """What every method is tried and examined with."""
+
+    config: CompareConfig
+    shop: Workshop
+    exam: Exam
+    sources: tuple[Source, ...]
+    base: Examinee
+    control: Examinee | None
+    profile: Profile
+
+
+def read_comparison(path: Path) -> CompareConfig:
+    """Read a comparison's file.
+
+    Raises:
+        ConfigError: the file is missing, is no YAML, or has a key or value that does not fit.
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror}") from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path.name} is no YAML: {error}") from error
+    return parse_config(CompareConfig, content, path.name)
+
+
+def compare(config: CompareConfig, only: Sequence[str] = ()) -> Comparison:
+    """Try, choose and examine every method (or those in `only`); each row's report is written as it comes.
+
+    Raises:
+        TrainerError: the base, the control or the facts cannot be used.
+    """
+    bench = _set_up(config)
+    known = examine(bench.exam, _models(bench, bench.shop.base), bench.profile, attacks=config.attacks)
+    rows = []
+    for method in config.methods:
+        if only and method.name not in only:
+            continue
+        rows.append(_row(bench, method, known))
+        write_report(rows[-1].report, config.output / method.name)
+        write_page(rows[-1].report, config.output / method.name)
+    if bench.control is not None and not only:
+        rows.append(_control_row(bench, known))
+    comparison = Comparison(rows=tuple(rows), trials=config.trials)
+    config.output.mkdir(parents=True, exist_ok=True)
+    (config.output / "compare.json").write_text(comparison.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    return comparison
+
+
+def _set_up(config: CompareConfig) -> _Bench:
+    run = RunConfig(
+        output=config.output / "work", base=config.base, facts=config.facts, streams=config.streams,
+        compute=config.compute, stages=(MetabolizeStage(kind="metabolize", steps=1),),
+    )  # fmt: skip
+    prepared = prepare(run)
+    machine = prepared.machine
+    torch.nn.Module.to(prepared.base.model, machine.device)
+    shop = Workshop(prepared.base.model, prepared.teacher, prepared.streams, machine, run.seed)
+    request = Request(
+        Path(config.base.model), config.base.model, config.facts.files, PROFILES[config.profile], config.control,
+        config.kept, config.facts.phrasings, config.facts.held_out, config.streams.names, config.seed,
+    )  # fmt: skip
+    exam, sources = read_exam(request)
+    known = {fact.key for fact in prepared.known.facts}
+    exam = replace(exam, facts=tuple(fact for fact in exam.facts if fact.key in known))
+    base = Examinee(Role.BASE, prepared.base.name, prepared.base.model, prepared.base.tokenizer)
+    device = str(machine.device.type)
+    control = load_examinee(config.control, Role.CONTROL, device) if config.control else None
+    return _Bench(config, shop, exam, sources, base, control, request.profile)
+
+
+def _models(bench: _Bench, model: PreTrainedModel, name: str = "base") -> Models:
+    core = Examinee(Role.CORE, name, model, bench.base.tokenizer)
+    return Models(core, bench.base, bench.control)
+
+
+def _row(bench: _Bench, method: Method, known: Ledger) -> Row:
+    started = time.monotonic()
+    trials, best, setting = _search(bench, method)
+    models = _models(bench, best, method.name)
+    if isinstance(method, Untouched):
+        ledger = copy.deepcopy(known)
+        if method.kind == "rag":
+            attack_rag(bench.exam, models.core, ledger, bench.profile, lambda _: None)
+    else:
+        ledger = examine(bench.exam, models, bench.profile, known, attacks=bench.config.attacks)
+    report = _report(bench, models, ledger, time.monotonic() - started)
+    return Row(name=method.name, title=method.title, trials=trials, chosen=setting, report=report)
+
+
+def _control_row(bench: _Bench, known: Ledger) -> Row:
+    """The control as if it were the core: what an ideal method would look like, judged by the same gate."""
+    assert bench.control is not None, "only a control has a row"
+    ledger = copy.deepcopy(known)
+    for (measure, role), outcomes in list(known.outcomes.items()):
+        if role is Role.CONTROL:
+            ledger.outcomes[measure, Role.CORE] = replace(outcomes, role=Role.CORE)
+    core = replace(bench.control, role=Role.CORE)
+    report = _report(bench, Models(core, bench.base, bench.control), ledger, 0.0)
+    return Row(name="control", title="Never-knew control", trials=(), chosen={}, report=report)
+
+
+def _report(bench: _Bench, models: Models, ledger: Ledger, duration_s: float) -> Report:
+    return write_up(bench.exam, models, ledger, bench.profile, bench.sources, duration_s, bench.config.attacks)
+
+
+def _search(bench: _Bench, method: Method) -> tuple[tuple[Trial, ...], PreTrainedModel, dict[str, float]]:
+    """Try the settings; the best model, and all trials."""
+    exam = replace(bench.exam, seed=bench.exam.seed + _TUNING_SEED)
+    if isinstance(method, Untouched):
+        return (), bench.shop.base, {}
+    found: list[tuple[float, PreTrainedModel, dict[str, float]]] = []
+    trials = []
+    for setting, candidate in grid(method, bench.config.trials):
+        started = time.monotonic()
+        try:
+            model = apply(candidate, bench.shop)
+        except NotFiniteError:
+            trials.append(Trial(setting=setting, recall_left=None, skill_lost=None, seconds=time.monotonic() - started))
+            continue
+        left, lost = _tuning_score(exam, bench, model)
+        elapsed_s = round(time.monotonic() - started, 1)
+        trials.append(Trial(setting=setting, recall_left=left, skill_lost=lost, seconds=elapsed_s))
+        found.append((left + lost, model, setting))
+    if not found:
+        raise NotFiniteError(f"every setting of {method.name} diverged; lower its learning rates")
+    _, model, setting = min(found, key=lambda one: one[0])
+    return tuple(trials), model, setting
+
+
+def _tuning_score(exam: Exam, bench: _Bench, model: PreTrainedModel) -> tuple[float, float]:
+    core = Examinee(Role.CORE, "trial", model, bench.base.tokenizer)
+    batch = bench.profile.batch
+    items = recall(exam, exam.sample(_TUNING_QUESTIONS))
+    left = max(_mean(recall_forced(core, items, batch)), _mean(recall_direct(core, items, batch)))
+    lost = []
+    for kinds in (LOGIC, READING):
+        tasks = draw_tasks(exam, kinds, _TUNING_QUESTIONS)
+        skills = [_mean(grade(tasks, answers(one, tasks, TOOL_TAGS, "", batch))) for one in (bench.base, core)]
+        lost.append(max(0.0, skills[0] - skills[1]))
+    return left, _mean(lost)
+
+
+def _mean(items: Sequence[float]) -> float:
+    return sum(items) / len(items)
+
+
+def stages_of(methods: Sequence[Method]) -> Iterator[ByStages]:
+    """The methods that are made of the trainer's own stages."""
+    return (method for method in methods if isinstance(method, ByStages))

@@ -1,0 +1,61 @@
+"""A comparison as a table for people: Markdown for docs/, one row a method."""
+
+from trainer.baselines.compare import Comparison, Row
+from trainer.evaluate.outcome import Role
+from trainer.evaluate.report import Report
+
+COLUMNS = (
+    ("A.recall", "recall"),
+    ("A.recall_direct", "recall, tools banned"),
+    ("A.best_of_k", "best of k"),
+    ("A.forced", "forced answer"),
+    ("B.probe_linear", "linear probe"),
+    ("C.relearn", "relearned half"),
+    ("C.relearn_ten", "relearned from ten"),
+    ("C.int4", "INT4"),
+    ("D.logic", "logic"),
+    ("D.arithmetic_chain", "arithmetic"),
+    ("D.reading", "reading"),
+    ("D.neutral", "nats"),
+    ("E.full", "with memory"),
+    ("E.looks_up", "looks up"),
+)
+"""The measures that the table shows, with their short names."""
+
+
+def render_table(comparison: Comparison) -> str:
+    """The table, with the base first and the gate's verdict last; columns that no row has are left out."""
+    shown = [(name, title) for name, title in COLUMNS if any(_value(row.report, name) for row in comparison.rows)]
+    head = ["method", *(title for _, title in shown), "gate fails at"]
+    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    for row in comparison.rows:
+        cells = [row.title, *(_value(row.report, name) or "–" for name, _ in shown), _verdict(row.report)]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def render_search(comparison: Comparison) -> str:
+    """The search of every method, a line a trial."""
+    lines = ["| method | setting | recall left | skill lost | seconds | chosen |", "|---|---|---|---|---|---|"]
+    for row in comparison.rows:
+        lines += [_trial(row, place) for place in range(len(row.trials))]
+    return "\n".join(lines) + "\n"
+
+
+def _trial(row: Row, place: int) -> str:
+    trial = row.trials[place]
+    setting = ", ".join(f"{key} {value:g}" for key, value in trial.setting.items()) or "as given"
+    left = "diverged" if trial.recall_left is None else f"{trial.recall_left:.3f}"
+    lost = "diverged" if trial.skill_lost is None else f"{trial.skill_lost:.3f}"
+    mark = "yes" if trial.setting == row.chosen and trial.recall_left is not None else ""
+    return f"| {row.title} | {setting} | {left} | {lost} | {trial.seconds:.0f} | {mark} |"
+
+
+def _value(report: Report, measure: str) -> str:
+    figure = report.figure(measure, Role.CORE)
+    return "" if figure is None else f"{figure.value:.2f} [{figure.low:.2f}, {figure.high:.2f}]"
+
+
+def _verdict(report: Report) -> str:
+    letters = sorted({verdict.measure[0] for verdict in report.failed})
+    return ", ".join(letters) if letters else "nothing"
