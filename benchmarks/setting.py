@@ -16,8 +16,10 @@ from service.codec import Codec, Message
 from service.detect.base import StepDetector
 from service.engine.select import choose_engine
 from service.orchestrator import Orchestrator
-from service.question import Knowledge, Question
+from service.question import Knowledge, Limits, Question
 from service.trace import Answer
+
+_LIMITS = Limits(timeout_s=600.0)  # a benchmark measures answers, not the patience of a busy machine
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +31,7 @@ class Bench:
 
     async def ask(self, question: str, knowledge: Knowledge | None = None) -> Answer:
         """Ask one question."""
-        return await self.orchestrator.answer(Question((Message("user", question),), knowledge or Knowledge()))
+        return await self.orchestrator.answer(Question((Message("user", question),), knowledge or Knowledge(), _LIMITS))
 
     async def ask_all(
         self, questions: Sequence[str], *, streams: int, knowledge: Knowledge | None = None
@@ -46,14 +48,22 @@ class Bench:
 
 @asynccontextmanager
 async def bench(
-    engine: str, core: Path, store: Store, *, detectors: Sequence[StepDetector] = ()
+    engine: str,
+    core: Path,
+    store: Store,
+    *,
+    detectors: Sequence[StepDetector] = (),
+    teaching: str | None = None,
 ) -> AsyncIterator[Bench]:
     """Start or reach `engine` for `core`, and close it at the end."""
     chosen = await choose_engine(engine, core)
     alu.warm_up()
     try:
-        orchestrator = Orchestrator(chosen.engine, Codec.load(core), store, core=core.name, detectors=detectors)
-        yield Bench(chosen.name, orchestrator)
+        codec = Codec.load(core)
+        yield Bench(
+            chosen.name,
+            Orchestrator(chosen.engine, codec, store, core=core.name, detectors=detectors, teaching=teaching),
+        )
     finally:
         await chosen.engine.close()
 

@@ -7,11 +7,12 @@ Called by the routes, the command line and the facade.
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 
+from knowledge_store.protocol import SYSTEM_PROMPT
 from knowledge_store.store import Store
 from service.attempt import Attempt
 from service.codec import Codec, Message
 from service.detect.base import StepDetector
-from service.detect.taught import teach
+from service.detect.taught import TEACHING, teach
 from service.engine.base import Engine
 from service.event import Event, Finished
 from service.question import Knowledge, Limits, Question
@@ -33,13 +34,18 @@ class Orchestrator:
         detectors: Sequence[StepDetector] = (),
         teaching: str | None = None,
     ) -> None:
-        """`teaching` is the system prompt for a core that must be told of the tags (`service.detect.taught`)."""
+        """`teaching` is the system prompt that tells the core of its tools.
+
+        By default a core whose tokenizer has the tags gets the protocol's own, which it saw in training: without it
+        the demo core stops after the first of two hops. Any other gets `TEACHING`; an empty text is left out.
+        """
         self.engine = engine
         self.codec = codec
         self.core = core
         self._store = store
         self._detectors = tuple(detectors)
-        self._teaching = teaching
+        self._asked_by = Detector.CALL if codec.has_tags and teaching in (None, "") else Detector.TAUGHT
+        self._teaching = teaching if teaching is not None else SYSTEM_PROMPT if codec.has_tags else TEACHING
 
     async def answer(self, question: Question) -> Answer:
         """Answer `question`. What goes wrong underway is told in the answer, with the trace so far.
@@ -64,8 +70,7 @@ class Orchestrator:
 
     async def _run(self, question: Question, *, stream: bool) -> AsyncGenerator[Event, None]:
         knowledge = question.knowledge
-        messages = question.messages if self._teaching is None else teach(question.messages, self._teaching)
-        prompt_ids = self.codec.prompt(messages)
+        prompt_ids = self.codec.prompt(teach(question.messages, self._teaching))
         pinned = self._store.generation(knowledge.generation, as_of=knowledge.as_of, modules=knowledge.modules)
         with pinned as generation:
             attempt = Attempt(
@@ -76,7 +81,7 @@ class Orchestrator:
                 codec=self.codec,
                 core=self.core,
                 detectors=self._detectors,
-                asked_by=Detector.CALL if self._teaching is None else Detector.TAUGHT,
+                asked_by=self._asked_by,
                 stream=stream,
             )
             async with aclosing(attempt.events()) as events:

@@ -30,5 +30,7 @@ Add. <calc>17 + 40</calc><result>57</result>
 
 
 def teach(messages: Sequence[Message], teaching: str) -> tuple[Message, ...]:
-    """Put `teaching` before a conversation, ahead of its own system prompt."""
+    """Put `teaching`, if any, before a conversation, ahead of its own system prompt."""
+    if not teaching:
+        return tuple(messages)
     return (Message("system", teaching, trusted=True), *messages)
