@@ -3,7 +3,7 @@
 Before the body is read. Where the service has no keys, everybody is `local`.
 """
 
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 
 from fastapi import Request, Security
 from fastapi.routing import APIRoute, APIRouter
@@ -29,18 +29,17 @@ def guarded_router(scope: KeyScope, *, tags: list[str], if_guarded: bool = False
             if self.methods and asgi["method"] not in self.methods:
                 await super().handle(asgi, receive, send)
                 return
-            if self.body_field is not None:
-                _require_json(Request(asgi))
             resources = resources_of(asgi)
-            if resources.keys is None or (if_guarded and not resources.settings.guard_watch):
-                await super().handle(asgi, receive, send)
-                return
-            key = _authenticate(resources, Request(asgi), scope)
-            asgi["state"]["key"] = key
-            limit = resources.key_limit.running(
-                key.key_id, requests_per_minute=key.requests_per_minute, concurrent=key.concurrent
-            )
-            with nullcontext() if if_guarded else limit:
+            limit: AbstractContextManager[None] = nullcontext()
+            if resources.keys is not None and (resources.settings.guard_watch or not if_guarded):
+                key = asgi["state"]["key"] = _authenticate(resources, Request(asgi), scope)
+                if not if_guarded:
+                    limit = resources.key_limit.running(
+                        key.key_id, requests_per_minute=key.requests_per_minute, concurrent=key.concurrent
+                    )
+            with limit:
+                if self.body_field is not None:
+                    _require_json(Request(asgi))
                 await super().handle(asgi, receive, send)
 
     return APIRouter(route_class=GuardedRoute, tags=list(tags), dependencies=[Security(_bearer)])

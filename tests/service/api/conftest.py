@@ -22,7 +22,7 @@ from service.api.app import create_app
 from service.api.resource import Resources
 from service.assembly import assemble
 from service.codec import Codec
-from service.core import ServedCore, read_certificate
+from service.core import Certificate, ServedCore, read_certificate
 from service.errors import CoreUnusable
 from service.orchestrator import Orchestrator
 from service.security import KeyRing, Scope
@@ -37,13 +37,15 @@ FACTS = (
 )
 
 
-def reciting_core(codec: Codec, store: Store, name: str = "reciter", **engine: Any) -> ServedCore:
+def reciting_core(
+    codec: Codec, store: Store, name: str = "reciter", certificate: Certificate | None = None, **engine: Any
+) -> ServedCore:
     """A served core that recites."""
     reciter = RecitingEngine(codec, **engine)
     return ServedCore(
         name=name,
         folder=Path(name),
-        certificate=None,
+        certificate=certificate,
         engine=reciter,
         engine_choice="reciting: a test",
         orchestrator=Orchestrator(reciter, codec, store, core=name),
@@ -89,11 +91,17 @@ def start_server(tmp_path: Path, demo_codec: Codec) -> Iterator[StartServer]:
 
 @contextmanager
 def serving(
-    folder: Path, codec: Codec, *, with_keys: bool = False, pause_s: float = 0.0, **settings: Any
+    folder: Path,
+    codec: Codec,
+    *,
+    with_keys: bool = False,
+    pause_s: float = 0.0,
+    certificate: Certificate | None = None,
+    **settings: Any,
 ) -> Iterator[Running]:
     """Run a server with these settings and two small modules."""
     store = Store.open(folder / "store.sqlite")
-    for module in ("geography", "elements"):
+    for module in ("geography", "elements") if store.head == 0 else ():
         rows = [Fact(*fact) for fact in FACTS if fact[3] == module]
         store.commit(Change(module, "merge", [FactChange(fact) for fact in rows]))
     given = Settings.read({"audit": folder / "audit.jsonl", **settings})
@@ -105,7 +113,7 @@ def serving(
             raise CoreUnusable(f"{path} has no core.json")
         return reciting_core(codec, store, path.name, pause_s=pause_s)
 
-    core = reciting_core(codec, store, pause_s=pause_s)
+    core = reciting_core(codec, store, certificate=certificate, pause_s=pause_s)
     resources = replace(assemble(given, core, store, keys), load_core=load)
     url, stop = _serve(resources)
     try:

@@ -124,8 +124,8 @@ def test_a_request_id_is_returned_on_every_answer_and_made_where_there_is_none(s
 
 
 def test_the_request_id_reaches_the_engine(running: Running) -> None:
-    with running.client(headers={"X-Request-Id": "abc-123"}) as client:
-        client.post("/v1/reason", json={"question": "Kenya | capital"})
+    with running.client() as client:
+        client.post("/v1/reason", json={"question": "Kenya | capital"}, headers={"X-Request-Id": "abc-123"})
     assert len(running.engine.request_ids) == 2
     assert all(request_id.startswith("abc-123") for request_id in running.engine.request_ids)
 

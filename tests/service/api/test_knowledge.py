@@ -249,9 +249,7 @@ def test_a_lookup_shows_what_a_core_would_read(client: httpx.Client) -> None:
     assert (wrong.status_code, wrong.json()["error"]["code"]) == (400, "invalid_query")
 
 
-def test_every_write_is_in_the_audit_log_without_its_facts(
-    running: Running, client: httpx.Client, tmp_path: Path
-) -> None:
+def test_every_write_is_in_the_audit_log_without_its_facts(client: httpx.Client, tmp_path: Path) -> None:
     update(client, fact(value="a secret"), headers={"X-Request-Id": "find-me"})
     update(client, fact(subject=" "))
     client.post("/v1/knowledge/modules/elements:unmount")

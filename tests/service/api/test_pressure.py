@@ -11,7 +11,8 @@ import httpx
 import pytest
 
 from knowledge_store.protocol import PROTOCOL_VERSION
-from tests.service.api.conftest import Running, StartServer, wait_until
+from service.codec import Codec
+from tests.service.api.conftest import Running, StartServer, serving, wait_until
 
 ASKED = {"question": "Kenya | capital"}
 CHAT: dict[str, Any] = {"messages": [{"role": "user", "content": "Kenya | capital"}]}
@@ -167,11 +168,11 @@ def test_an_answer_sees_one_generation_while_updates_go_on(start_server: StartSe
         assert {fact["generation"] for fact in answer["facts"]} == {answer["generation"]}
 
 
-def test_a_restart_keeps_every_fact(start_server: StartServer) -> None:
-    first = start_server()
+def test_a_restart_keeps_every_fact(tmp_path: Path, demo_codec: Codec) -> None:
     fact = {"subject": "Kenya", "relation": "capital", "value": "Nakuru"}
-    with first.client() as client:
+    with serving(tmp_path, demo_codec) as first, first.client() as client:
         client.post("/update_knowledge", json={"module": "geography", "facts": [fact]}).raise_for_status()
-    second = start_server()  # over the same file
-    with second.client() as client:
-        assert client.post("/v1/reason", json=ASKED).json()["generation"] >= 3
+    with serving(tmp_path, demo_codec) as second, second.client() as client:
+        answer = client.post("/v1/reason", json=ASKED).json()
+        assert (answer["answer"], answer["generation"]) == ("Nakuru", 3)
+        assert client.get("/v1/knowledge/modules").json()["modules"][0]["facts"] == 3
