@@ -9,17 +9,8 @@ from typing import Any
 from service.settings import PREFIX, Settings
 
 ROOT = Path(__file__).resolve().parents[2]
-OURS = {
-    "service",
-    "embedded",
-    "engine",
-    "facts",
-    "facts-embedded",
-    "facts-postgres",
-    "replica-a",
-    "replica-b",
-    "trainer",
-}
+FACTS = {"facts", "facts-embedded", "facts-postgres"}
+OURS = FACTS | {"service", "embedded", "engine", "replica-a", "replica-b", "trainer"}
 
 
 def test_the_compose_file_follows_the_compose_specification() -> None:
@@ -91,3 +82,10 @@ def test_the_defaults_of_compose_are_settings_that_the_service_accepts(manifests
         name.removeprefix(PREFIX).lower(): value for name, value in configuration.items() if name.startswith(PREFIX)
     }
     assert Settings.read({"host": "0.0.0.0", **given}).engine_wait_s == 600
+
+
+def test_what_runs_once_is_not_started_again_and_what_serves_is(compose: dict[str, Any]) -> None:
+    restarts = {name: service["restart"] for name, service in compose["services"].items()}
+    once = {name for name, restart in restarts.items() if restart == "no"}
+    assert once == FACTS | {"trainer"}
+    assert set(restarts.values()) == {"no", "unless-stopped"}
