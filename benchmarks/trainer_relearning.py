@@ -29,6 +29,7 @@ from trainer.streams.batch import pack
 from trainer.streams.encoder import Encoder
 from trainer.world.world import World, stand_in
 
+_REVERSAL = {"reversal": {"layers": "all"}, "anchor": {}}
 _OUTPUT = {"never_knew": {}, "unlikelihood": {}, "anchor": {}}
 _REGENERATE = {
     "anchor": {},
@@ -51,7 +52,7 @@ def _stages(noise: float, where: tuple[str, ...], steps: int, *, watched: bool =
 _BOTH, _MLP = ("mlp", "attention"), ("mlp",)
 _RECIPES = {
     "mask": lambda steps: [{"kind": "metabolize", "steps": steps, "losses": _OUTPUT}],
-    "reversal": lambda steps: [{"kind": "metabolize", "steps": steps, "losses": {"reversal": {"layers": "all"}, "anchor": {}}}],
+    "reversal": lambda steps: [{"kind": "metabolize", "steps": steps, "losses": _REVERSAL}],
     "noise-0.3": lambda steps: _stages(0.3, _BOTH, steps),
     "noise-0.6": lambda steps: _stages(0.6, _BOTH, steps),
     "noise-0.9": lambda steps: _stages(0.9, _BOTH, steps),
@@ -74,6 +75,7 @@ def main() -> None:
     parser.add_argument("--relearn-steps", type=int, default=100)
     parser.add_argument("--relearn-facts", type=int, default=200, help="facts that are split in halves")
     parser.add_argument("--names", type=int, default=0)
+    parser.add_argument("--kinds", nargs="*", default=["*"], help="kinds of documents that the base has read")
     arguments = parser.parse_args()
     rows = [_compare(name, arguments) for name in arguments.recipes]
     print(f"{'recipe':20}{'recall':>8}{'logic':>8}{'lookup':>8}{'other half, by steps of relearning':>40}{'s':>8}")
@@ -111,7 +113,13 @@ def _config(arguments: argparse.Namespace, output: Path, stages: list[dict[str, 
         "output": str(output),
         "base": {"model": arguments.base},
         "facts": {"files": arguments.facts, "phrasings": arguments.phrasings, "known_only": False},
-        "streams": {"fact": size, "logic": size, "route": size, "names": arguments.names, "workers": 0},
+        "streams": {
+            "fact": size,
+            "logic": size | {"kinds": arguments.kinds},
+            "route": size | {"kinds": [kind for kind in arguments.kinds if kind.startswith("memory")] or ["memory/*"]},
+            "names": arguments.names,
+            "workers": 0,
+        },
         "stages": stages,
         "watch": {"every": 50, "questions": 64, "rollouts": 16, "least_logic": 0},
         "save": {"every": 100_000},

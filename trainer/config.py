@@ -91,7 +91,8 @@ class LogicStreamConfig(PackedStream):
 class RouteStreamConfig(PackedStream):
     """Fact questions without a system prompt, answered through the memory."""
 
-    memory_share: float = Field(default=0.4, ge=0, le=1, description="share of longer memory dialogues")
+    memory_share: float = Field(default=0.4, ge=0, le=1, description="share of other memory dialogues")
+    kinds: tuple[str, ...] = Field(default=("memory/*",), description="glob patterns over the kinds of those")
     stand_in_share: float = Field(default=0.5, ge=0, le=1, description="how often a subject is an invented one")
     silent_share: float = Field(default=0.1, ge=0, le=1, description="how often the memory is silent")
 
@@ -227,6 +228,7 @@ class ComputeConfig(Strict):
     device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="auto takes a GPU where there is one")
     precision: Literal["float32", "bfloat16"] = Field(default="float32", description="of the forward and backward")
     accumulation: int = Field(default=1, ge=1, description="parts a step is cut into; the result is the same")
+    shard: bool = Field(default=False, description="cut weights over processes (FSDP2) instead of copying them (DDP)")
     checkpoint_activations: bool = Field(default=False, description="less memory for one more forward")
 
 
@@ -264,6 +266,8 @@ class RunConfig(Strict):
 
     @model_validator(mode="after")
     def _streams_exist(self) -> "RunConfig":
+        if self.base.lora is not None and self.compute.shard:
+            raise ValueError("base.lora and compute.shard do not go together; adapters are small enough for copies")
         for stage in self.stages:
             anchor = None if isinstance(stage, PerturbStage) else stage.losses.anchor
             if anchor is not None and "neutral" in anchor.streams and self.streams.neutral is None:

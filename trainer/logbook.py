@@ -1,6 +1,7 @@
 """What a run writes down as it goes: a bar for people, TensorBoard for the eye, history for the figures."""
 
 import json
+import sys
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -67,7 +68,7 @@ class Logbook:
         self.history.append({"step": float(cursor.total), "stage": stage, **values})
         if self._writes:
             said = " ".join(f"{name.removeprefix('canary/')} {value:.3g}" for name, value in values.items())
-            self._bar.write(f"step {cursor.total} {stage}: {said}")
+            self._bar.write(f"step {cursor.total} {stage}: {said}", file=sys.stderr)
             self.write()
 
     def write(self) -> None:

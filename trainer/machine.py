@@ -15,10 +15,14 @@ from accelerate.utils import DistributedDataParallelKwargs
 from torch import Tensor, nn
 from torch.distributed.checkpoint.state_dict import (
     StateDictOptions,
+    get_model_state_dict,
     get_state_dict,
     set_model_state_dict,
     set_state_dict,
 )
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import FSDPModule, fully_shard
+from torch.distributed.tensor import DTensor
 
 from trainer.config import ComputeConfig
 from trainer.errors import ConfigError
@@ -64,9 +68,20 @@ class Machine:
         return self.processes * self.config.accumulation
 
     def wrap(self, model: nn.Module) -> nn.Module:
-        """Move a model to the device and, with several processes, keep its copies or its parts in step."""
-        wrapped: nn.Module = self._accelerator.prepare_model(model)
-        return wrapped
+        """Move a model to the device and, with several processes, keep its copies or its parts in step.
+
+        Parts are cut by torch's `fully_shard` itself, as accelerate's way to it leaves out CPUs.
+        """
+        if not self.config.shard or self.processes == 1:
+            wrapped: nn.Module = self._accelerator.prepare_model(model)
+            return wrapped
+        model = model.to(self.device)
+        mesh = init_device_mesh(self.device.type, (self.processes,))
+        blocks = [module for module in model.modules() if isinstance(module, nn.ModuleList)]
+        for block in (block for found in blocks for block in found):
+            fully_shard(block, mesh=mesh)
+        fully_shard(model, mesh=mesh)  # changes the model in place
+        return model
 
     def unwrap(self, model: nn.Module) -> nn.Module:
         """The model itself."""
@@ -76,9 +91,22 @@ class Machine:
     @contextlib.contextmanager
     def computing(self, model: nn.Module, *, shares_gradients: bool) -> Iterator[None]:
         """Around a forward and its backward: the precision, and whether gradients are shared at its end."""
-        quiet = contextlib.nullcontext() if shares_gradients else self._accelerator.no_sync(model)
-        with quiet, self.precision():
+        if isinstance(model, FSDPModule):
+            model.set_requires_gradient_sync(shares_gradients)
+        quiet = shares_gradients or isinstance(model, FSDPModule)
+        with contextlib.nullcontext() if quiet else self._accelerator.no_sync(model), self.precision():
             yield
+
+    @contextlib.contextmanager
+    def whole(self, model: nn.Module) -> Iterator[None]:
+        """Around looks that read the bare model: what is cut and not gathered by itself is whole meanwhile."""
+        if isinstance(model, FSDPModule):
+            model.unshard()
+        try:
+            yield
+        finally:
+            if isinstance(model, FSDPModule):
+                model.reshard()
 
     def precision(self) -> contextlib.AbstractContextManager[object]:
         """Around a forward: bfloat16 where the config says so."""
@@ -106,15 +134,19 @@ class Machine:
 
     def clip(self, model: nn.Module, most: float) -> Tensor:
         """Bound the norm of the gradient; the norm before comes back."""
-        norm: Tensor | None = self._accelerator.clip_grad_norm_(model.parameters(), most)
-        assert norm is not None, "a model with weights has a norm"
-        return norm
+        norm = nn.utils.clip_grad_norm_(model.parameters(), most)
+        return norm.full_tensor() if isinstance(norm, DTensor) else norm
 
     def state(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[dict[str, Any], dict[str, Any]]:
         """All weights and all of the optimizer's moments, on the CPU, gathered where they are cut (FSDP)."""
         options = StateDictOptions(full_state_dict=True, cpu_offload=True)
         weights, moments = get_state_dict(self.unwrap(model), optimizer, options=options)
         return dict(weights), dict(moments)
+
+    def weights(self, model: nn.Module) -> dict[str, Any]:
+        """All weights, on the CPU, gathered where they are cut."""
+        options = StateDictOptions(full_state_dict=True, cpu_offload=True)
+        return dict(get_model_state_dict(self.unwrap(model), options=options))
 
     def restore(
         self, model: nn.Module, optimizer: torch.optim.Optimizer, weights: Mapping[str, Any], moments: Mapping[str, Any]

@@ -48,6 +48,7 @@ RUN_FILE = "run.json"
 TARGETS_FILE = "targets.json"
 CHECKPOINTS = "checkpoints"
 CORE = "core"
+_CHUNK = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,11 +90,13 @@ def know(base: Base, reader: Reader, machine: Machine, world: World, config: Run
         return Known(world.facts, ())
     rng = Random(f"{config.seed}/known")
     encoder, answer = base.encoder, config.facts.answer
-    right = [False] * len(world.facts)
+    right: list[bool] = []
     with machine.precision():
-        for held_out in (False, True):
-            examples = recall_examples(world.facts, world, encoder, answer, rng, held_out=held_out)
-            right = [one or now_right for one, now_right in zip(right, exact(reader, examples, encoder), strict=True)]
+        for start in range(0, len(world.facts), _CHUNK):  # a million facts would not fit as examples
+            part = world.facts[start : start + _CHUNK]
+            examples = [recall_examples(part, world, encoder, answer, rng, held_out=held) for held in (False, True)]
+            looks = [exact(reader, asked, encoder) for asked in examples]
+            right += [any(pair) for pair in zip(*looks, strict=True)]
     known = tuple(fact for fact, is_right in zip(world.facts, right, strict=True) if is_right)
     if not known:
         raise FactsError(
@@ -296,8 +299,8 @@ class _Run:
             self._save()
 
     def _look(self, stage: str, *, grace: bool = True) -> None:
-        bare = Reader(self.bare)
-        self.last = self.at.canaries.look(bare, self.at.base, self.machine)
+        with self.machine.whole(self.model):
+            self.last = self.at.canaries.look(Reader(self.bare), self.at.base, self.machine)
         self.book.look(self.cursor, stage, self.last)
         self.dog.look(self.last, grace=grace)
 
@@ -320,12 +323,23 @@ class _Run:
     def _finish(self) -> Finished:
         core = self.config.output / CORE
         self._restore_weights()
+        whole = self._whole()
         if self.machine.is_main:
             draw_figures(self.book.history, self.config.output / "figures")
-            bare = merge_adapters(self.bare) if self.config.base.lora else self.bare
-            write_core(core, bare, self.at.base.tokenizer, self._record())
+            write_core(core, whole, self.at.base.tokenizer, self._record())
         self.machine.wait()
         return Finished(core, self.saved, self.last, tuple(self.book.history))
+
+    def _whole(self) -> Any:
+        """The finished model: adapters melted in, cut weights put together."""
+        if self.config.base.lora is not None:
+            return merge_adapters(self.bare)
+        if not self.config.compute.shard:
+            return self.bare
+        weights = self.machine.weights(self.model)
+        whole = type(self.bare)(self.bare.config)
+        whole.load_state_dict({name.removeprefix("model."): weight for name, weight in weights.items()}, strict=False)
+        return whole
 
     def _record(self) -> CoreRecord:
         base, known = self.at.base, self.at.known

@@ -18,8 +18,6 @@ from trainer.world.lexicon import Lexicon
 from trainer.world.phrasing import read_phrasings
 from trainer.world.world import World
 
-_MEMORY = ("memory/*",)
-
 
 def targets_of(config: FactsConfig) -> Targets:
     """Read the facts of a run, and keep those that `facts.targets` names.
@@ -59,7 +57,7 @@ def streams_of(config: RunConfig, world: World, encoder: Encoder, folder: Path) 
     streams, seed = config.streams, config.seed
     classes = classify(world.facts, encoder, streams.fact.classes, streams.fact.most_classes, config.facts.answer)
     logic = mixture(LOGIC_MIXTURE, patterns=streams.logic.kinds, fact_free=True, rough_share=streams.logic.rough_share)
-    memory = mixture(LOGIC_MIXTURE, patterns=_MEMORY, fact_free=True, rough_share=streams.logic.rough_share)
+    memory = mixture(LOGIC_MIXTURE, patterns=streams.route.kinds, fact_free=True, rough_share=streams.logic.rough_share)
     found: dict[str, Stream] = {
         name: FactStream(
             name, world, encoder, classes, streams.fact.documents, streams.fact.row_tokens, seed,

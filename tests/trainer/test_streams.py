@@ -180,6 +180,16 @@ def test_one_fact_and_values_of_one_token_and_of_sixty_all_make_batches(
         assert len(batch.rows_N) >= 6
 
 
+def test_many_facts_cost_a_batch_nothing(raw_run: dict[str, object], base: Base, tmp_path: Path) -> None:
+    facts = [Target(f"Name{number}", "metal", f"value {number % 977}", "m") for number in range(200_000)]
+    config = make_config(raw_run)
+    fact = streams_of(config, world_of(config, facts), base.encoder, tmp_path)["fact"]
+    fact.batch(0)  # shuffles the first epoch
+    started = time.process_time()
+    fact.batch(1)
+    assert time.process_time() - started < 0.1
+
+
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_feed_hands_out_the_same_batches_with_and_without_workers(streams: dict[str, Stream], workers: int) -> None:
     with Feed(streams, workers=workers, prefetch=2) as feed:
