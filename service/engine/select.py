@@ -57,7 +57,7 @@ async def choose_engine(
     if name == "auto":
         name, reason = _decide(folder)
     if name == "embedded":
-        return Chosen(EmbeddedEngine.load(folder), name, reason)
+        return Chosen(await asyncio.to_thread(EmbeddedEngine.load, folder), name, reason)
     if not is_installed("vllm"):
         raise SettingsError("vLLM is not installed here; install it, or choose --engine embedded or a server's URL")
     process = VllmProcess(folder, options or VllmOptions(max_context_tokens=_context_tokens(folder)))

@@ -148,7 +148,11 @@ def test_asking_where_nobody_listens_is_something_outside() -> None:
 def served(*words: Any) -> Iterator[tuple[str, "subprocess.Popen[str]"]]:
     command = [sys.executable, str(ROOT / "metabolism.py"), "serve", "--port", "0", "--engine", "embedded"]
     with subprocess.Popen(
-        [*command, *map(str, words)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [*command, *map(str, words)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
     ) as process:
         try:
             assert process.stdout is not None
