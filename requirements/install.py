@@ -57,7 +57,10 @@ def choose(wanted: str, python: Path) -> tuple[str, str]:
     if has_nvidia_gpu():
         return "vllm", "an NVIDIA GPU is present"
     if (platform.system(), platform.machine()) != ("Linux", "x86_64"):
-        return "embedded", f"vLLM's CPU build is for Linux on x86_64, this is {platform.system()} on {platform.machine()}"
+        return (
+            "embedded",
+            f"vLLM's CPU build is for Linux on x86_64, this is {platform.system()} on {platform.machine()}",
+        )
     if not succeeds(python, "-m", "pip", "install", "--dry-run", "--no-deps", "--ignore-installed", TORCH_CPU):
         hint = "name an index that has it in PIP_EXTRA_INDEX_URL to get vLLM's CPU build"
         return "embedded", f"pip finds no {TORCH_CPU}; {hint}"
@@ -91,7 +94,7 @@ def main() -> int:
     parser.add_argument("--venv", type=Path, default=ROOT / ".venv")
     parser.add_argument("--engine", choices=["auto", "vllm", "embedded"], default="auto")
     options = parser.parse_args()
-    if sys.version_info < (3, 11):
+    if sys.version_info < (3, 11):  # noqa: UP036 - whoever runs this file may have an older one
         print(f"Python 3.11 or newer is needed; this is {platform.python_version()} ({sys.executable}).")
         return 2
     venv: Path = options.venv

@@ -24,9 +24,7 @@ def main(command: list[str]) -> int:
     """Run `command` until it ends or the leash is let go; return its exit status."""
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    child = subprocess.Popen(  # noqa: S603 - the command is the service's own
-        command, stdin=subprocess.DEVNULL, start_new_session=True, preexec_fn=_die_with_parent
-    )
+    child = subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True, preexec_fn=_die_with_parent)
     try:
         while child.poll() is None:
             readable, _, _ = select.select([sys.stdin.buffer], [], [], _POLL_S)
