@@ -114,8 +114,8 @@ def _faults(store: Store, connection: Connection) -> Iterator[str]:
 
 
 def _row_faults(connection: Connection) -> Iterator[str]:
-    modules = dict(connection.execute(select(state.c.layer_id, module.c.name).join(module)).tuples().all())
-    relations = dict(connection.execute(select(relation.c.id, relation.c.key)).tuples().all())
+    modules = {row[0]: row[1] for row in connection.execute(select(state.c.layer_id, module.c.name).join(module))}
+    relations = {row[0]: row[1] for row in connection.execute(select(relation.c.id, relation.c.key))}
     unpublished = set(connection.scalars(select(layer.c.id).where(~layer.c.published)))
     rows = connection.execute(select(fact).order_by(fact.c.id).execution_options(yield_per=_BATCH))
     for row in rows:
@@ -148,9 +148,6 @@ def _state_faults(connection: Connection) -> Iterator[str]:
 
 
 def _index_faults(store: Store) -> Iterator[str]:
-    status = store.index()
-    if status.fault is not None:
-        yield f"the index: {status.fault}"
     folder = store.indexer.folder
     manifest = read_manifest(folder)
     if manifest is not None:
@@ -158,6 +155,9 @@ def _index_faults(store: Store) -> Iterator[str]:
             load(folder, manifest)
         except StoreDamaged as error:
             yield f"the index: {error}"
+    fault = store.index().fault
+    if fault is not None:
+        yield f"the index: {fault}"
     lacking = store.indexer.lacking()
     if lacking:
         yield f"the index lacks {lacking:,} keys that the store has; metabolism knowledge rebuild"

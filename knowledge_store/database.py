@@ -5,14 +5,16 @@ needs no transaction. Writes are transactions under one lock, process-wide by th
 Not here: tables (``schema.py``), what is read and written (everybody else).
 """
 
+import os
 import sqlite3
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
+from urllib.parse import quote
 
-from sqlalchemy import Connection, Engine, create_engine, event, exc
+from sqlalchemy import URL, Connection, Engine, create_engine, event, exc
 from sqlalchemy.engine import make_url
 from sqlalchemy.pool import NullPool
 from sqlalchemy.sql.expression import ClauseElement
@@ -29,6 +31,13 @@ LOCK_WAIT_S = 60.0
 _ADVISORY_LOCK = 0x6D65_7461  # any number that no other program on the server takes for itself
 _MMAP_BYTES = 2**30
 _CACHE_KIB = 65_536
+_READING = (
+    f"busy_timeout={int(LOCK_WAIT_S * 1000)}",
+    f"mmap_size={_MMAP_BYTES}",
+    f"cache_size=-{_CACHE_KIB}",
+    "temp_store=MEMORY",
+)
+_WRITING = (*_READING, "journal_mode=WAL", "synchronous=FULL", "secure_delete=ON")
 
 
 class Cursor(Protocol):
@@ -62,7 +71,7 @@ class Database:
         self.url = make_url(str(location) if "://" in str(location) else f"sqlite:///{Path(location).absolute()}")
         self.sqlite = self.url.get_backend_name() == "sqlite"
         self.path = Path(self.url.database) if self.sqlite and self.url.database else None
-        self.engine = _sqlite_engine(str(self.url)) if self.sqlite else _postgres_engine(self.url)
+        self.engine = _sqlite_engine(self.url, self.path) if self.sqlite else _postgres_engine(self.url)
         self._lock = threading.RLock()
         self._local = threading.local()
         self._held: list[RawConnection] = []
@@ -151,25 +160,30 @@ class Database:
         self.engine.dispose()
 
 
-def _sqlite_engine(url: str) -> Engine:
-    engine = create_engine(
-        url,
-        poolclass=NullPool,
-        connect_args={"check_same_thread": False, "timeout": LOCK_WAIT_S, "cached_statements": 256},
-    )
+def _sqlite_engine(url: URL, path: Path | None) -> Engine:
+    still = path is not None and path.exists() and not (os.access(path, os.W_OK) and os.access(path.parent, os.W_OK))
+    pragmas = _READING if still else _WRITING
+
+    def connect() -> sqlite3.Connection:
+        target, mode = str(path or ":memory:"), "rwc"
+        if still:
+            # Without a log beside it the file is all there is; SQLite need not look for changes, nor write to share it.
+            log = Path(f"{target}-wal")
+            mode = "ro" if log.exists() and log.stat().st_size else "ro&immutable=1"
+        return sqlite3.connect(
+            f"file:{quote(target)}?mode={mode}" if path else target,
+            uri=path is not None,
+            check_same_thread=False,
+            timeout=LOCK_WAIT_S,
+            cached_statements=256,
+        )
+
+    engine = create_engine(url, poolclass=NullPool, creator=connect)
 
     @event.listens_for(engine, "connect")
     def _prepare(raw: sqlite3.Connection, _: object) -> None:
         raw.isolation_level = None  # transactions begin where we say so, below
-        for pragma in (
-            f"busy_timeout={int(LOCK_WAIT_S * 1000)}",
-            "journal_mode=WAL",
-            "synchronous=FULL",
-            f"mmap_size={_MMAP_BYTES}",
-            f"cache_size=-{_CACHE_KIB}",
-            "temp_store=MEMORY",
-            "secure_delete=ON",
-        ):
+        for pragma in pragmas:
             raw.execute(f"PRAGMA {pragma}")
 
     @event.listens_for(engine, "begin")

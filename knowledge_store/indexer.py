@@ -202,7 +202,8 @@ class Indexer:
         if not self._opened:
             main, covered = self._load()
             self._segments = _Segments(main, covered, None, covered)
-        if self._segments.lags(self._newest_row()):
+        newest = self._newest_row()
+        if (self._segments.main is None and newest) or self._segments.lags(newest):
             self.rebuild()
         else:
             self._segments = self._extended(self._segments, 0)
