@@ -28,6 +28,7 @@ from benchmarks.queueing import Solution, Station, batching, solve, workers
 from knowledge_store.change import Change
 from knowledge_store.exchange import FileFormat, read_changes
 from knowledge_store.store import Store
+from service import log
 from service.api.app import create_app
 from service.assembly import assemble
 from service.codec import Codec
@@ -44,7 +45,7 @@ QUESTIONS = (
     "What is the capital of the birthplace of the ceo of Selvou Group?",
     "By how much does the atomic number of Gold exceed the atomic number of Iron?",
 )
-ROUNDS = 25
+ROUNDS = 10
 STREAMS = (1, 2, 4, 8, 16, 32)
 REPLICAS = (1, 2, 4, 8)
 DATABASE_CORES = 4
@@ -139,7 +140,7 @@ async def measure_engine(engine: Engine, recorded: Recorded) -> list[tuple[int, 
     curve = []
     for streams in STREAMS:
         places = asyncio.Semaphore(streams)
-        count = max(len(hops), 2 * streams)
+        count = max(len(hops), streams)
 
         began = time.perf_counter()
         await asyncio.gather(*(replay(engine, *hops[number % len(hops)], places) for number in range(count)))
@@ -219,6 +220,7 @@ def main() -> None:
     parser.add_argument("--engine", default="embedded", help="embedded, vllm, or a vLLM server's URL")
     parser.add_argument("--postgres", help="SQLAlchemy URL of an empty database, to measure a shared RAM too")
     parser.add_argument("--clients", type=int, default=64, help="clients a replica that ask without pause")
+    log.configure("warning", "text")
     print(json.dumps(asyncio.run(run(parser.parse_args()))))
 
 
