@@ -158,6 +158,11 @@ class Indexer:
         """Where the index's files are."""
         return self._folder
 
+    @property
+    def main(self) -> KeyIndex | None:
+        """The index without what came since, if there is one yet."""
+        return self._segments.main
+
     def lacking(self) -> int:
         """Count the keys of rows that the index covers and does not have; none in a whole index."""
         segments = self._segments

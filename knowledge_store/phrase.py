@@ -20,8 +20,8 @@ from knowledge_store.view import View
 _WORDS = 32
 _LONGEST_NAME = 8
 _EDGE = " \t?!.,;:\"'«»“”‘’()[]"
-_NAME_LIKENESS = 92.0
-"""How much of a name must stand in the text, of 100, where it does not stand there letter by letter."""
+_SHORTEST = 6
+"""Shorter names must stand in the text letter by letter; of longer ones, all but one letter."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +81,10 @@ def _near_mentions(view: View, proposed: tuple[Fact, ...], text: str) -> Iterabl
     key = normalise(text)
     for subject in dict.fromkeys(it.subject for it in proposed):
         name = normalise(subject)
-        place = fuzz.partial_ratio_alignment(name, key, score_cutoff=_NAME_LIKENESS) if len(name) <= len(key) else None
-        if place is not None and _digits(name) <= _digits(key):
+        if not _SHORTEST <= len(name) <= len(key) or not _digits(name) <= _digits(key):
+            continue
+        place = fuzz.partial_ratio_alignment(name, key, score_cutoff=100.0 * (1.0 - 1.0 / len(name)) - 0.1)
+        if place is not None:
             yield view.of_subject(subject), f"{key[: place.dest_start]} {key[place.dest_end :]}"
 
 

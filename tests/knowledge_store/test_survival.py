@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -103,12 +104,12 @@ def test_a_disk_that_cannot_be_written_can_be_read(small_disk: Path) -> None:
         assert read(store, "a") == "1"
 
 
-def read_for(path: str, seconds: float, faults: "multiprocessing.Queue[str]") -> None:
-    """Read until the time is up; every read must see one value for all subjects."""
-    end = time.monotonic() + seconds
+def read_for(path: str, seconds: float, begin: Any, faults: "multiprocessing.Queue[str]") -> None:
+    """Read until the time is up, from a process of its own; every read must see one value for all subjects."""
     try:
         with Store.open(path) as store:
-            read_from(store, end, faults)
+            begin.wait()
+            read_from(store, time.monotonic() + seconds, faults)
     except StoreUnavailable as error:
         faults.put(str(error))
 
@@ -131,10 +132,14 @@ def test_crowds_of_readers_and_a_writer_never_meet_a_lock_or_a_torn_read(tmp_pat
     faults: multiprocessing.Queue[str] = context.Queue()
     with Store.open(path) as store:
         put(store, *((f"s{i}", "value", "0") for i in range(10)))
-        processes = [context.Process(target=read_for, args=(path, CROWD_S, faults)) for _ in range(4)]
+        begin = context.Barrier(5)
+        processes = [context.Process(target=read_for, args=(path, CROWD_S, begin, faults)) for _ in range(4)]
+        for it in processes:
+            it.start()
+        begin.wait(120)
         end = time.monotonic() + CROWD_S
         threads = [threading.Thread(target=read_from, args=(store, end, faults)) for _ in range(50)]
-        for it in (*processes, *threads):
+        for it in threads:
             it.start()
         turn = 0
         while time.monotonic() < end:
