@@ -5,7 +5,7 @@ from random import Random
 
 import pytest
 import torch
-from tiny import NAMES, tiny_facts, tiny_pretraining, tiny_run, write_tiny_world
+from tiny import tiny_facts, tiny_pretraining, tiny_run, write_tiny_world
 
 from trainer.artifact import CoreRecord, now, versions, write_core
 from trainer.config import RunConfig, ShapeConfig, parse_config
@@ -15,12 +15,14 @@ from trainer.sources import pretraining_world
 from trainer.tokenizer import train_tokenizer
 from trainer.world.corpus import BASE_MIXTURE, mixture
 
+RAW_NAMES = 300
+
 
 @pytest.fixture(scope="session")
 def raw_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a base of random weights, its facts and its wording."""
     folder = tmp_path_factory.mktemp("raw")
-    config = tiny_pretraining(folder)
+    config = tiny_pretraining(folder, names=RAW_NAMES, mixture=dict(BASE_MIXTURE))
     world, rng = pretraining_world(config), Random(0)
     documents = [mixture(BASE_MIXTURE, fact_free=False).draw(world, rng) for _ in range(600)]
     tokenizer = train_tokenizer(documents, CHATML_FRAME, 700)
@@ -51,7 +53,7 @@ def raw_settings(raw_base: Path, output: Path) -> dict[str, object]:
             "fact": {"documents": 6, "row_tokens": 96},
             "logic": {"documents": 6, "row_tokens": 96, "kinds": ["logic/boolean", "memory/one_hop"]},
             "route": {"documents": 4, "row_tokens": 96},
-            "names": NAMES,
+            "names": RAW_NAMES,
             "workers": 0,
         },
         "stages": [{"kind": "metabolize", "steps": 4, "warmup_steps": 1}],
