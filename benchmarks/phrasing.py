@@ -8,6 +8,7 @@ import random
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 MODULES = ("geography", "elements", "companies", "people")
@@ -193,3 +194,52 @@ KINDS: dict[str, Callable[[Asker], Item]] = {
     "comparison": Asker.comparison,
     "arithmetic": Asker.arithmetic,
 }
+
+
+# --- Questions that need no fact. -----------------------------------------------------------------------------------
+
+PEOPLE = ("Tom", "Ana", "Ben", "Eva", "Sam", "Lily", "Omar", "Nina", "Raj", "Mei", "Leo", "Ida", "Hugo", "Rosa")
+THINGS = ("apples", "stamps", "coins", "books", "shells", "cards", "pencils", "stones")
+ORDERS = (("taller", "tallest"), ("older", "oldest"), ("faster", "fastest"), ("richer", "richest"))
+
+
+def draw_problem(random_: random.Random) -> Item:
+    """Draw a word problem of one to three operations."""
+    one, other = random_.sample(PEOPLE, 2)
+    things = random_.choice(THINGS)
+    a, b, c = random_.randint(21, 60), random_.randint(2, 20), random_.randint(2, 12)
+    how_many = f"How many {things} does {one} have?"
+    asked, answer = random_.choice(
+        (
+            (f"{one} has {a} {things}. {other} gives {one} {b} more. {how_many}", a + b),
+            (f"{one} has {a} {things} and loses {b}. How many {things} are left?", a - b),
+            (f"{one} buys {c} boxes of {things}. Each box holds {b}. How many {things} is that?", c * b),
+            (f"{one} buys {c} boxes of {things} with {b} in each and finds {a} more. {how_many}", c * b + a),
+            (f"{one} has {a} {things}. {other} has {c} times as many. How many do they have together?", a * c + a),
+            (f"{one} shares {b * c} {things} equally among {c} friends. How many does each get?", b),
+        )
+    )
+    return Item("problem", asked, str(answer))
+
+
+def draw_logic(random_: random.Random) -> Item:
+    """Draw an ordering, or a boolean expression."""
+    if random_.random() < 0.5:
+        people = random_.sample(PEOPLE, random_.randint(3, 5))
+        more, most = random_.choice(ORDERS)
+        pairs = [f"{x} is {more} than {y}." for x, y in pairwise(people)]
+        random_.shuffle(pairs)
+        return Item("logic", f"{' '.join(pairs)} Who is the {most}?", people[0])
+    x, y = (random_.random() < 0.5 for _ in range(2))
+    word = random_.choice(("and", "or"))
+    truth = (x and y) if word == "and" else (x or y)
+    return Item("logic", f"Evaluate: ( {str(x).lower()} {word} {str(y).lower()} )", str(truth).lower())
+
+
+def draw_open_book(asker: Asker, random_: random.Random) -> Item:
+    """Draw a question whose answer stands in it, as a value that no fact has."""
+    row = random_.choice(asker.rows)
+    others = sorted({it.value for it in asker.rows if it.relation == row.relation} - {row.value})
+    told = random_.choice(others)
+    asked = f"The {row.relation} of {row.subject} is {told}.\n{asker.phrase(row.subject, row.relation)}"
+    return Item("open book", asked, told)

@@ -7,11 +7,13 @@ Called by the routes, the command line and the facade.
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 
+from knowledge_store.generation import Generation
 from knowledge_store.protocol import SYSTEM_PROMPT
 from knowledge_store.store import Store
 from service.attempt import Attempt
 from service.codec import Codec, Message
 from service.detect.base import StepDetector
+from service.detect.spot import spot_subjects
 from service.detect.taught import TEACHING, teach
 from service.engine.base import Engine
 from service.event import Event, Finished
@@ -34,10 +36,11 @@ class Orchestrator:
         detectors: Sequence[StepDetector] = (),
         teaching: str | None = None,
     ) -> None:
-        """`teaching` is the system prompt that tells the core of its tools.
+        """`teaching` is the system prompt that tells the core of its tools; None chooses one, "" leaves it out.
 
-        By default a core whose tokenizer has the tags gets the protocol's own, which it saw in training: without it
-        the demo core stops after the first of two hops. Any other gets `TEACHING`; an empty text is left out.
+        A core whose tokenizer has the tags gets the protocol's own prompt, which it saw in training, and only where
+        the conversation names a subject that the memory knows. Measured with the demo core: without it, it stops after
+        the first of two hops; with it, it looks things up in pure logic. Any other model gets `TEACHING`, always.
         """
         self.engine = engine
         self.codec = codec
@@ -45,7 +48,7 @@ class Orchestrator:
         self._store = store
         self._detectors = tuple(detectors)
         self._asked_by = Detector.CALL if codec.has_tags and teaching in (None, "") else Detector.TAUGHT
-        self._teaching = teaching if teaching is not None else SYSTEM_PROMPT if codec.has_tags else TEACHING
+        self._teaching = TEACHING if teaching is None and not codec.has_tags else teaching
 
     async def answer(self, question: Question) -> Answer:
         """Answer `question`. What goes wrong underway is told in the answer, with the trace so far.
@@ -70,9 +73,9 @@ class Orchestrator:
 
     async def _run(self, question: Question, *, stream: bool) -> AsyncGenerator[Event, None]:
         knowledge = question.knowledge
-        prompt_ids = self.codec.prompt(teach(question.messages, self._teaching))
         pinned = self._store.generation(knowledge.generation, as_of=knowledge.as_of, modules=knowledge.modules)
         with pinned as generation:
+            prompt_ids = self.codec.prompt(self._introduce(question.messages, generation))
             attempt = Attempt(
                 question,
                 prompt_ids,
@@ -87,3 +90,10 @@ class Orchestrator:
             async with aclosing(attempt.events()) as events:
                 async for event in events:
                     yield event
+
+    def _introduce(self, messages: Sequence[Message], generation: Generation) -> Sequence[Message]:
+        """Tell the core of its tools, where they may be of use."""
+        if self._teaching is not None:
+            return teach(messages, self._teaching)
+        asked = "\n".join(message.content for message in reversed(messages) if message.role == "user")
+        return teach(messages, SYSTEM_PROMPT) if spot_subjects(asked, generation) else messages
