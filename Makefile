@@ -21,11 +21,13 @@ serve: install  ## serve the demo core with the demo facts on 127.0.0.1:8000
 	@for file in knowledge/*.ndjson; do $(BIN)/metabolism knowledge import $$file --module $$(basename $$file .ndjson) --store var/knowledge.sqlite || exit $$?; done
 	@$(BIN)/metabolism serve --core models/demo-core --store var/knowledge.sqlite
 
-check: install  ## ruff, mypy strict, import-linter
+check: install  ## ruff, mypy strict, import-linter, and linters of Dockerfiles and compose
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/hadolint --config docker/hadolint.yaml docker/Dockerfile docker/check/Dockerfile
+	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
 
 test: install  ## the whole test-suite, with every engine this machine has
 	$(BIN)/python -m pytest

@@ -1,12 +1,13 @@
 """Where the bottleneck moves from one replica to eight.
 
-    python -m benchmarks.scaling [--core models/demo-core] [--engine embedded|URL] [--postgres URL] [--clients 64]
+    python -m benchmarks.scaling [--core DIR] [--engine embedded|URL] [--curve 1:7.7,32:40] [--postgres URL]
 
 Two things are measured on this machine, in this run: what an answer costs the service itself (processor time, through
 the whole HTTP front, with an engine that says at once what the real one said), on SQLite and on PostgreSQL; and how
-many answers a second the engine gives at 1 to 32 at a time. A closed queueing network (`queueing.py`) then says what
-replicas of these would give. It knows nothing of networks between machines, and takes a database's work for what one
-question at a time costs its processes: a guide to what to add next, not a promise.
+many answers a second the engine gives at 1 to 32 at a time, unless `--curve` brings that from another machine. A closed
+queueing network (`queueing.py`) then says what replicas of these would give. It knows nothing of networks between
+machines, and takes a database's work for what one question at a time costs its processes: a guide to what to add next,
+not a promise.
 """
 
 import argparse
@@ -185,9 +186,10 @@ async def run(options: argparse.Namespace) -> dict[str, object]:
     with tempfile.TemporaryDirectory() as folder:
         sqlite = await measure_cost(recorded, options.core, str(Path(folder) / "knowledge.sqlite"))
         shared = await measure_cost(recorded, options.core, options.postgres) if options.postgres else None
-    curve = await measure_engine(chosen.engine, recorded)
+    curve = options.curve or await measure_engine(chosen.engine, recorded)
     await chosen.engine.close()
-    print(f"engine: {chosen.name}, answers a second at a time: " + ", ".join(f"{n}: {rate:.1f}" for n, rate in curve))
+    engine = "as given by --curve" if options.curve else chosen.name
+    print(f"engine: {engine}, answers a second at a time: " + ", ".join(f"{n}: {rate:.1f}" for n, rate in curve))
     for name, cost in (("SQLite", sqlite), ("PostgreSQL", shared)):
         if cost is not None:
             print(
@@ -201,7 +203,7 @@ async def run(options: argparse.Namespace) -> dict[str, object]:
             table.setdefault(layout, {})[replicas] = solve(stations, options.clients * replicas)
     show(table)
     return {
-        "engine": chosen.name,
+        "engine": engine,
         "load": os.getloadavg()[0],
         "curve": curve,
         "service_ms": {"sqlite": 1e3 * sqlite.service_s, "postgres": 1e3 * shared.service_s if shared else None},
@@ -213,11 +215,18 @@ async def run(options: argparse.Namespace) -> dict[str, object]:
     }
 
 
+def points(text: str) -> list[tuple[int, float]]:
+    """Read a curve from the command line: AT_A_TIME:ANSWERS_A_SECOND, comma-separated, rising."""
+    pairs = [pair.split(":") for pair in text.split(",")]
+    return sorted((int(streams), float(rate)) for streams, rate in pairs)
+
+
 def main() -> None:
     """Run as a command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--core", type=Path, default=ROOT / "models" / "demo-core")
     parser.add_argument("--engine", default="embedded", help="embedded, vllm, or a vLLM server's URL")
+    parser.add_argument("--curve", type=points, help="the engine's answers a second at so many at a time: 1:7.7,32:40")
     parser.add_argument("--postgres", help="SQLAlchemy URL of an empty database, to measure a shared RAM too")
     parser.add_argument("--clients", type=int, default=64, help="clients a replica that ask without pause")
     log.configure("warning", "text")
