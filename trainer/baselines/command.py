@@ -12,7 +12,7 @@ import click
 def compare(file: Path, only: tuple[str, ...], *, as_json: bool) -> None:
     """Tune, apply and examine the methods of FILE, and print one table."""
     from trainer.baselines.compare import compare, read_comparison
-    from trainer.baselines.table import render_search, render_table
+    from trainer.baselines.table import render_all
     from trainer.command import fail
     from trainer.errors import TrainerError
 
@@ -21,7 +21,7 @@ def compare(file: Path, only: tuple[str, ...], *, as_json: bool) -> None:
         comparison = compare(config, only)
     except TrainerError as error:
         fail(error)
-    text = f"{render_table(comparison)}\n{render_search(comparison)}"
+    text = render_all(comparison)
     (config.output / "compare.md").write_text(text, encoding="utf-8")
     click.echo(comparison.model_dump_json() if as_json else text)
     click.echo(f"wrote {config.output}/compare.json, compare.md and a report a method", err=True)

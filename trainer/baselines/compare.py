@@ -6,7 +6,7 @@ trial is recorded; the best is examined by the whole gate, with the base and the
 
 import copy
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -16,7 +16,16 @@ import yaml
 from pydantic import Field
 from transformers import PreTrainedModel
 
-from trainer.baselines.method import ByStages, Method, Untouched, Workshop, apply, grid
+from trainer.baselines.life import Estate, LifeConfig, live
+from trainer.baselines.memorized import (
+    SequenceRow,
+    SequencesConfig,
+    VisionConfig,
+    VisionRow,
+    compare_sequences,
+    compare_vision,
+)
+from trainer.baselines.method import Method, Untouched, Workshop, apply, changed, grid
 from trainer.baselines.rag import attack_rag
 from trainer.config import (
     BaseConfig,
@@ -42,6 +51,7 @@ from trainer.evaluate.run import ATTACKS, Request, examine, read_exam, write_up
 from trainer.evaluate.run import Field as Models
 from trainer.fact import Source
 from trainer.run import prepare
+from trainer.streams.encoder import Encoder
 
 _TUNING_SEED = 1000
 _TUNING_QUESTIONS = 60
@@ -62,6 +72,9 @@ class CompareConfig(Strict):
     attacks: str = Field(default=ATTACKS, pattern="^[A-E]+$")
     trials: int = Field(default=3, ge=1, description="settings that each method may try")
     methods: tuple[Method, ...] = Field(min_length=1)
+    life: LifeConfig | None = Field(default=None, description="later removals, by one of the methods")
+    sequences: SequencesConfig | None = Field(default=None, description="strings learned by heart, and their removal")
+    vision: VisionConfig | None = Field(default=None, description="wrong labels, and the curvature edit")
 
 
 class Trial(Strict):
@@ -87,6 +100,8 @@ class Comparison(Strict):
     """The whole table as data."""
 
     rows: tuple[Row, ...]
+    sequences: tuple[SequenceRow, ...] = ()
+    vision: tuple[VisionRow, ...] = ()
     trials: int
     tuning: str = "recall left + skill lost, on an exam of another seed; the smallest is chosen"
 
@@ -97,6 +112,8 @@ class _Bench:
 
     config: CompareConfig
     shop: Workshop
+    run: RunConfig
+    encoder: Encoder
     exam: Exam
     sources: tuple[Source, ...]
     base: Examinee
@@ -136,7 +153,14 @@ def compare(config: CompareConfig, only: Sequence[str] = ()) -> Comparison:
         write_page(rows[-1].report, config.output / method.name)
     if bench.control is not None and not only:
         rows.append(_control_row(bench, known))
-    comparison = Comparison(rows=tuple(rows), trials=config.trials)
+    sequences, vision = config.sequences, config.vision
+    strings = (config.methods, bench.shop, bench.exam, bench.base, bench.profile)
+    comparison = Comparison(
+        rows=tuple(rows),
+        sequences=compare_sequences(sequences, *strings) if sequences and not only else (),
+        vision=compare_vision(vision) if vision and not only else (),
+        trials=config.trials,
+    )
     config.output.mkdir(parents=True, exist_ok=True)
     (config.output / "compare.json").write_text(comparison.model_dump_json(indent=1) + "\n", encoding="utf-8")
     return comparison
@@ -161,7 +185,7 @@ def _set_up(config: CompareConfig) -> _Bench:
     base = Examinee(Role.BASE, prepared.base.name, prepared.base.model, prepared.base.tokenizer)
     device = str(machine.device.type)
     control = load_examinee(config.control, Role.CONTROL, device) if config.control else None
-    return _Bench(config, shop, exam, sources, base, control, request.profile)
+    return _Bench(config, shop, run, prepared.base.encoder, exam, sources, base, control, request.profile)
 
 
 def _models(bench: _Bench, model: PreTrainedModel, name: str = "base") -> Models:
@@ -179,6 +203,10 @@ def _row(bench: _Bench, method: Method, known: Ledger) -> Row:
             attack_rag(bench.exam, models.core, ledger, bench.profile, lambda _: None)
     else:
         ledger = examine(bench.exam, models, bench.profile, known, attacks=bench.config.attacks)
+    life = bench.config.life
+    if life is not None and life.method == method.name:
+        estate = Estate(bench.shop, bench.run, bench.encoder, bench.exam, bench.base, bench.control, bench.profile)
+        live(estate, changed(method, setting), life.sizes, ledger, lambda _: None)
     report = _report(bench, models, ledger, time.monotonic() - started)
     return Row(name=method.name, title=method.title, trials=trials, chosen=setting, report=report)
 
@@ -238,8 +266,3 @@ def _tuning_score(exam: Exam, bench: _Bench, model: PreTrainedModel) -> tuple[fl
 
 def _mean(items: Sequence[float]) -> float:
     return sum(items) / len(items)
-
-
-def stages_of(methods: Sequence[Method]) -> Iterator[ByStages]:
-    """The methods that are made of the trainer's own stages."""
-    return (method for method in methods if isinstance(method, ByStages))

@@ -1,6 +1,7 @@
 """A comparison as a table for people: Markdown for docs/, one row a method."""
 
 from trainer.baselines.compare import Comparison, Row
+from trainer.baselines.memorized import Share
 from trainer.evaluate.outcome import Role
 from trainer.evaluate.report import Report
 
@@ -40,6 +41,41 @@ def render_search(comparison: Comparison) -> str:
     for row in comparison.rows:
         lines += [_trial(row, place) for place in range(len(row.trials))]
     return "\n".join(lines) + "\n"
+
+
+def render_sequences(comparison: Comparison) -> str:
+    """Memorized strings: what is left, and what else was lost."""
+    lines = [
+        "| method | shown recited | unseen recited | tokens recalled | fresh tokens | logic | arithmetic | reading |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for row in comparison.sequences:
+        cells = (row.shown, row.hidden, row.tokens, row.fresh, row.logic, row.arithmetic, row.reading)
+        lines.append(f"| {row.title} | " + " | ".join(map(_share, cells)) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def render_vision(comparison: Comparison) -> str:
+    """Wrong labels: what came back."""
+    lines = ["| edit | mass kept | right label back | still as told | unseen images |", "|---|---|---|---|---|"]
+    for row in comparison.vision:
+        cells = " | ".join(map(_share, (row.right_again, row.still_wrong, row.unseen)))
+        lines.append(f"| {row.edit} | {row.share:g} | {cells} |")
+    return "\n".join(lines) + "\n"
+
+
+def render_all(comparison: Comparison) -> str:
+    """Every table that has rows, with its heading."""
+    parts = [f"## Methods\n\n{render_table(comparison)}", f"## Search\n\n{render_search(comparison)}"]
+    if comparison.sequences:
+        parts.append(f"## Memorized strings\n\n{render_sequences(comparison)}")
+    if comparison.vision:
+        parts.append(f"## Wrong labels\n\n{render_vision(comparison)}")
+    return "\n".join(parts)
+
+
+def _share(share: Share) -> str:
+    return f"{share.value:.2f} [{share.low:.2f}, {share.high:.2f}]"
 
 
 def _trial(row: Row, place: int) -> str:

@@ -279,6 +279,9 @@ _ALL = (
         "the same method once more",
         "at most reference",
     ),
+    Measure(
+        "F.by_size", "Recall by the number of facts removed", "of the removed facts, and of as many that were kept"
+    ),
     Measure("F.skills", "After the last removal, reading and logic", "paired with the base", "at least base"),
 )
 

@@ -56,6 +56,8 @@ def plots_of(report: Report, attack: str) -> list[Plot]:
             for measure in ("C.relearn", "C.relearn_fast", "C.relearn_lora", "C.relearn_ten", "C.unrelated"):
                 made.append(_lines(report, measure, "steps of fine-tuning", "recall"))
             made.append(_lines(report, "C.layer_restored", "layer restored from the base", "recall"))
+        if attack == "F":
+            made += [_lines(report, "F.by_size", "facts removed at once", "recall", by_label=True)]
         if attack == "E":
             made.append(_knock_out(report))
     return [plot for plot in made if plot is not None]

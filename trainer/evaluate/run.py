@@ -135,6 +135,8 @@ def examine(
         for step in bar:
             bar.set_postfix_str(step.name)
             torch.manual_seed(exam.seed)
+            if bar.disable:
+                print(f"{time.strftime('%H:%M:%S')} {step.name}", file=sys.stderr, flush=True)  # noqa: T201
             step.go(partial(_show, bar, step.name))
     return ledger
 
