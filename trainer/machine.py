@@ -124,6 +124,10 @@ class Machine:
         )
         return dict(zip(names, summed.tolist(), strict=True))
 
+    def any(self, wish: bool) -> bool:
+        """Whether any process wishes something, so that all of them stop at the same step."""
+        return self.total({"wish": float(wish)})["wish"] > 0
+
     def share_gradients(self, module: nn.Module) -> None:
         """Add up the gradients of a module that is not wrapped."""
         if self.processes == 1:

@@ -169,7 +169,7 @@ class _Pretraining:
             try:
                 run_stage(
                     self.model, self.optimizer, NextToken(STREAM), self.stage, feed, self.machine, self, self.cursor,
-                    lambda: interrupt.wished,
+                    lambda: self.machine.any(interrupt.wished),
                 )  # fmt: skip
             except (Stop, KeyboardInterrupt):
                 self._save()

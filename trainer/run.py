@@ -165,6 +165,7 @@ def resume_run(folder: Path, *, step: int | None = None) -> Finished:
     """Take up a run from its last checkpoint, or from that of `step`, as if it had never stopped.
 
     Raises:
+        RunExistsError: the run is finished.
         CheckpointError: the folder holds no run, or the checkpoint is not there or damaged.
     """
     try:
@@ -172,6 +173,8 @@ def resume_run(folder: Path, *, step: int | None = None) -> Finished:
         content = json.loads((folder / TARGETS_FILE).read_bytes())
     except OSError as error:
         raise CheckpointError(f"{folder} holds no run; start one by `metabolism train RUN.yaml`") from error
+    if (folder / CORE).exists():
+        raise RunExistsError(f"the run in {folder} is finished; its core is in {folder / CORE}")
     known = Known(*(tuple(Target(**row) for row in content[name]) for name in ("known", "unknown")))
     places = list_checkpoints(folder / CHECKPOINTS)
     if step is not None:
@@ -247,7 +250,7 @@ class _Run:
             assert self.objective is not None, "made when a stage begins"
             self.cursor = run_stage(
                 self.model, self.optimizer, self.objective, stage, feed, self.machine, self, self.cursor,
-                lambda: interrupt.wished,
+                lambda: self.machine.any(interrupt.wished),
             )  # fmt: skip
         self._look(f"{stage.kind} {number}")
         self.cursor = Cursor(number + 1, 0, self.cursor.total)

@@ -104,6 +104,8 @@ def test_a_run_can_be_taken_up_from_an_earlier_checkpoint(raw_run: Settings, tmp
     whole.core.rename(tmp_path / "elsewhere")
     again = resume_run(tmp_path / "run", step=2)
     assert losses(again) == losses(whole)
+    assert again.core is not None
+    again.core.rename(tmp_path / "further")
     with pytest.raises(CheckpointError, match="no checkpoint of step 3"):
         resume_run(tmp_path / "run", step=3)
 
@@ -114,6 +116,8 @@ def test_nothing_is_overwritten(raw_run: Settings, tmp_path: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*")}
     with pytest.raises(RunExistsError, match="metabolism resume"):
         start_run(config)
+    with pytest.raises(RunExistsError, match="is finished"):
+        resume_run(tmp_path / "run")
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*")} == before
 
 
