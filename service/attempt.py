@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from knowledge_store.errors import ProtocolError
 from knowledge_store.generation import Generation
-from knowledge_store.protocol import CallKind, Origin, Piece
+from knowledge_store.protocol import CallKind, Origin, Piece, Tag
 from service.codec import Codec
 from service.detect.base import Objection, StepDetector
 from service.engine.base import Chunk, Engine, Sampling
@@ -200,6 +200,8 @@ class Attempt:
         """Give `pieces` to the parser and tell them."""
         events: list[Event] = []
         for piece in pieces:
+            if self._is_beyond_stop(piece, origin):
+                continue
             try:
                 self._transcript.parser.feed([piece], origin)
             except ProtocolError as error:
@@ -207,6 +209,11 @@ class Attempt:
                 return events
             events += self._narrator.tell(piece)
         return events
+
+    def _is_beyond_stop(self, piece: Piece, origin: Origin) -> bool:
+        """Whether `piece` is what is left of the token in which a stop string ended. The ids keep it, nobody reads it."""
+        waits = self._transcript.parser.pending is not None
+        return waits and origin is Origin.SAMPLED and not self._codec.has_tags and not isinstance(piece, Tag)
 
     # --- Calls -------------------------------------------------------------------------------------------------------
 

@@ -39,7 +39,8 @@ class ScriptedEngine:
         try:
             for place, id_ in enumerate(ids):
                 await asyncio.sleep(self._pause_s)
-                stops = id_ in sampling.stop_ids
+                text_so_far = self._codec.decode(ids[: place + 1])
+                stops = id_ in sampling.stop_ids or any(stop in text_so_far for stop in sampling.stop_strings)
                 long = place + 1 >= sampling.max_tokens
                 logprobs = (-0.01,) if sampling.logprobs else ()
                 yield Chunk((id_,), logprobs, "stop" if stops else "length" if long else None, 0)

@@ -14,7 +14,18 @@ CHATML = (
     "{% for message in messages %}{{'<|im_start|>' + message['role'] + '\n' + message['content'] | trim + '<|im_end|>'"
     " + '\n'}}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
-MERGES = [("<", "/"), ("Ġ", "<"), ("<", "|"), ("|", ">"), ("i", "m"), ("t", "h"), ("Ġ", "t"), ("e", "r"), ("Ċ", "Ċ")]
+MERGES = [
+    ("<", "/"),
+    ("Ġ", "<"),
+    ("<", "|"),
+    ("|", ">"),
+    ("i", "m"),
+    ("t", "h"),
+    ("Ġ", "t"),
+    ("e", "r"),
+    ("Ċ", "Ċ"),
+    (">", "Ċ"),
+]
 
 
 def qwen_like(*, with_tags: bool = True) -> Codec:
