@@ -211,7 +211,7 @@ class Attempt:
         return events
 
     def _is_beyond_stop(self, piece: Piece, origin: Origin) -> bool:
-        """Whether `piece` is what is left of the token in which a stop string ended. The ids keep it, nobody reads it."""
+        """Whether `piece` is what a stop string left of its last token: the ids keep it, nobody reads it."""
         waits = self._transcript.parser.pending is not None
         return waits and origin is Origin.SAMPLED and not self._codec.has_tags and not isinstance(piece, Tag)
 
