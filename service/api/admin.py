@@ -40,7 +40,7 @@ class SwapReply(BaseModel):
     drained: bool = Field(description="False where answers of the previous core were cut off after the drain time.")
 
 
-@router.post("/v1/admin/core", responses=documented())
+@router.post("/v1/admin/core", responses=documented(404))
 async def swap_core(asked: CoreRequest, request: Request, resources: FromApp) -> SwapReply:
     """Load another core beside the served one, check it, switch, and let the old one finish its answers.
 
@@ -49,8 +49,13 @@ async def swap_core(asked: CoreRequest, request: Request, resources: FromApp) ->
     """
     outcome = "refused"
 
+    folder = Path(asked.core)
+    if not _is_folder(folder):
+        message = f"the served core stays: there is no folder {asked.core[:200]!r} on the server"
+        raise Refusal(404, message, code="unknown_core", param="core")
+
     async def load() -> ServedCore:
-        return await resources.load_core(Path(asked.core), asked.engine)
+        return await resources.load_core(folder, asked.engine)
 
     try:
         swap = await resources.serving.slot.swap(load, drain_s=resources.settings.drain_s)
@@ -64,3 +69,10 @@ async def swap_core(asked: CoreRequest, request: Request, resources: FromApp) ->
     core = resources.serving.slot.current
     resources.metrics.show_core(core.name, core.engine_choice)
     return SwapReply(previous=swap.previous, core=describe_core(core), drained=swap.drained)
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:  # a name that no file system takes
+        return False

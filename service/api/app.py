@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from typing import Any
 
 from fastapi import FastAPI
 
@@ -66,8 +67,25 @@ def create_app(resources: Resources, *, version: str) -> FastAPI:
         limits={update.PATH: resources.settings.max_update_bytes},
         default_limit=resources.settings.max_question_bytes,
     )
+    if resources.keys is None:
+        _document_no_keys(app)
     _watch(resources)
     return app
+
+
+def _document_no_keys(app: FastAPI) -> None:
+    """Let the OpenAPI document of a server without keys ask for none."""
+    describe = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        document = describe()
+        for routes in document["paths"].values():
+            for route in routes.values():
+                route.pop("security", None)
+        document.get("components", {}).pop("securitySchemes", None)
+        return document
+
+    app.openapi = openapi  # type: ignore[method-assign]
 
 
 def _watch(resources: Resources) -> None:

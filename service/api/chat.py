@@ -6,11 +6,11 @@ from contextlib import aclosing
 
 from fastapi import Request, Response
 
-from service.api.chat_schema import ChatReply, ChatRequest
+from service.api.chat_schema import ChatReply, ChatRequest, text_of
 from service.api.chat_text import ChatHead, complete, stream_chunks
 from service.api.connection import EventStream, first_of, while_connected
 from service.api.guard import guarded_router
-from service.api.reason import check_messages, require_answer
+from service.api.reason import require_answer
 from service.api.refusal import Refusal, documented
 from service.api.resource import FromApp, Resources
 from service.api.schema import LimitsChoice, limits_of
@@ -23,13 +23,20 @@ router = guarded_router(Scope.INFER, tags=["answers"])
 ALIAS = "metabolism"
 """The name by which a client may always ask for whichever core is served."""
 
+_EVENT = {
+    "type": "object",
+    "description": "A server-sent event. Its data is one of OpenAI's chunks as JSON, or [DONE].",
+    "properties": {"data": {"type": "string"}},
+    "required": ["data"],
+}
+
 
 @router.post(
     "/v1/chat/completions",
     response_model=ChatReply,
     responses={
         **documented(404, 410, 502),
-        200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}, "description": "The answer"},
+        200: {"content": {"text/event-stream": {"schema": _EVENT}}, "description": "The answer, or a stream of it"},
     },
 )
 async def complete_chat(asked: ChatRequest, request: Request, resources: FromApp) -> Response:
@@ -73,13 +80,14 @@ def _check_model(asked: ChatRequest, resources: Resources) -> None:
 
 def _question(asked: ChatRequest, request: Request, resources: Resources) -> Question:
     messages = tuple(
-        Message("system" if message.role == "developer" else message.role, message.text) for message in asked.messages
+        Message("system" if message.role == "developer" else message.role, text_of(message))
+        for message in asked.messages
     )
     limits = asked.limits or LimitsChoice()
     if asked.most_tokens is not None:
         limits = limits.model_copy(update={"tokens": min(asked.most_tokens, limits.tokens or asked.most_tokens)})
     return Question(
-        messages=check_messages(messages, param="messages"),
+        messages=messages,
         knowledge=asked.knowledge.value,
         limits=limits_of(resources.settings, limits),
         temperature=asked.temperature or 0.0,

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from service.api.schema import FactUsed, KnowledgeChoice, LimitsChoice, Text
+from service.api.schema import FactUsed, KnowledgeChoice, LimitsChoice, QuestionText, Text
 
 
 class TextPart(BaseModel):
@@ -20,18 +20,42 @@ class TextPart(BaseModel):
     text: Text
 
 
-class ChatMessage(BaseModel):
-    """A message of the conversation. What an earlier answer carried beside its text may be sent back with it."""
+class QuestionPart(BaseModel):
+    """A part of a user's message."""
 
     model_config = ConfigDict(extra="ignore")
 
-    role: Literal["system", "developer", "user", "assistant"]
-    content: Text | list[TextPart] = Field(description="Text; a core reads no pictures or sounds.")
+    type: Literal["text"]
+    text: QuestionText
 
-    @property
-    def text(self) -> str:
-        """The content as one text."""
-        return self.content if isinstance(self.content, str) else "\n".join(part.text for part in self.content)
+
+class UserMessage(BaseModel):
+    """A message of the user."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    role: Literal["user"]
+    content: QuestionText | Annotated[list[QuestionPart], Field(min_length=1, max_length=1024)] = Field(
+        description="Text, not empty; a core reads no pictures or sounds."
+    )
+
+
+class OtherMessage(BaseModel):
+    """A message of somebody else. What an earlier answer carried beside its text may be sent back with it."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    role: Literal["system", "developer", "assistant"]
+    content: Text | Annotated[list[TextPart], Field(max_length=1024)] = Field(description="Text.")
+
+
+ChatMessage = Annotated[UserMessage | OtherMessage, Field(discriminator="role")]
+
+
+def text_of(message: UserMessage | OtherMessage) -> str:
+    """Give the content of a message as one text."""
+    content = message.content
+    return content if isinstance(content, str) else "\n".join(part.text for part in content)
 
 
 class StreamOptions(BaseModel):
@@ -57,20 +81,29 @@ class ChatRequest(BaseModel):
     model_config = ConfigDict(
         extra="forbid",
         json_schema_extra={
+            "anyOf": [
+                {"properties": {"stream_options": {"type": "null"}}},
+                {"properties": {"stream": {"const": True}}, "required": ["stream"]},
+            ],
             "examples": [
                 {
                     "model": "demo-core",
                     "messages": [{"role": "user", "content": "What is the capital of Kenya?"}],
                     "knowledge": {"modules": ["geography"]},
                 }
-            ]
+            ],
         },
     )
 
     model: str | None = Field(
         default=None, description="A name that GET /v1/models lists; the served core where left out."
     )
-    messages: list[ChatMessage] = Field(min_length=1, max_length=1024, description="The last one is answered.")
+    messages: list[ChatMessage] = Field(
+        min_length=1,
+        max_length=1024,
+        description="The conversation; at least one message is the user's. The core answers it as it stands.",
+        json_schema_extra={"contains": {"properties": {"role": {"const": "user"}}, "required": ["role"]}},
+    )
     knowledge: KnowledgeChoice = Field(default_factory=KnowledgeChoice, description="Our extension: which facts.")
     limits: LimitsChoice | None = Field(default=None, description="Our extension: what the answer may cost.")
 
@@ -111,7 +144,9 @@ class ChatRequest(BaseModel):
     store: bool | None = None
 
     @model_validator(mode="after")
-    def _one_limit(self) -> "ChatRequest":
+    def _is_asked(self) -> "ChatRequest":
+        if not any(message.role == "user" for message in self.messages):
+            raise ValueError("messages hold none of the user; ask something")
         if self.stream_options is not None and not self.stream:
             raise ValueError("stream_options go with stream: true only")
         return self

@@ -158,7 +158,7 @@ async def list_facts(
     module: Annotated[ModuleName | None, Query(description="Only of this module.")] = None,
     generation: Annotated[int | None, Query(ge=0, le=2**53, description="As they were in this generation.")] = None,
     limit: Annotated[int, Query(ge=1, le=1000, description="So many a page.")] = 100,
-    cursor: Annotated[str | None, Query(max_length=100, description="From the page before.")] = None,
+    cursor: Annotated[str | None, Query(pattern=r"^[0-9]{1,18}$", description="From the page before.")] = None,
 ) -> FactPage:
     """List facts page by page. With `generation` from the first page on, all pages see the same."""
     modules = None if module is None else [module]
@@ -223,6 +223,7 @@ async def delete_module(
     confirm: Annotated[str | None, Query(description="The module's name once more.")] = None,
 ) -> ModuleChanged:
     """Take the module out, from a new generation on; earlier generations keep it."""
+    _find(resources, module)
     if confirm != module:
         message = f"deleting a module asks for its name once more: ?confirm={module[:100]}"
         raise Refusal(400, message, code="confirmation_required", param="confirm")

@@ -10,7 +10,6 @@ from service.api.refusal import Refusal, documented
 from service.api.resource import FromApp
 from service.api.schema import ReasonReply, ReasonRequest, limits_of
 from service.codec import Message
-from service.errors import QuestionRefused
 from service.question import Question
 from service.security import Scope
 from service.trace import Answer, Finish
@@ -26,26 +25,13 @@ async def reason(asked: ReasonRequest, request: Request, resources: FromApp) -> 
     still an answer: `finish` says which limit.
     """
     question = Question(
-        messages=check_messages((Message("user", asked.question),), param="question"),
+        messages=(Message("user", asked.question),),
         knowledge=asked.knowledge.value,
         limits=limits_of(resources.settings, asked.limits),
         request_id=request.state.request_id,
     )
     answer = require_answer(await while_connected(request, resources.serving.answer(question)))
     return Response(ReasonReply.of(answer).model_dump_json(), media_type="application/json")
-
-
-def check_messages(messages: tuple[Message, ...], *, param: str) -> tuple[Message, ...]:
-    """Give `messages` back if their last one is a question.
-
-    Raises:
-        QuestionRefused: it is blank, or is not the user's.
-    """
-    if messages[-1].role != "user":
-        raise QuestionRefused("the last message must be the user's: it is the one that is answered", param=param)
-    if not messages[-1].content.strip():
-        raise QuestionRefused("the question is empty; ask something", param=param)
-    return messages
 
 
 def require_answer(answer: Answer) -> Answer:

@@ -16,25 +16,50 @@ from service.question import Knowledge, Limits
 from service.settings import Settings
 from service.trace import Answer, TraceCall, TraceStep, UsedFact
 
+_NAMED_FIELD = r"\s*(?!\?\s*(?:\||$))[^|\s\x00][^|\x00]*"  # not blank, and not just «?»
+_ANY_FIELD = r"\s*[^|\s\x00][^|\x00]*"
+_QUERY = rf"^(?:{_NAMED_FIELD}|{_NAMED_FIELD}\|{_ANY_FIELD}|\s*\?\s*\|{_NAMED_FIELD}\|{_NAMED_FIELD})$"
+_NOT_BLANK = r"^[^\x00]*[^\s\x00][^\x00]*$"
+
 ModuleName = Annotated[str, StringConstraints(min_length=1, max_length=100)]
+NewModuleName = Annotated[ModuleName, Field(json_schema_extra={"pattern": r"^(?:\w[\w .-]{0,98}[\w.-]|\w)$"})]
 FORBID = ConfigDict(extra="forbid", frozen=True)
 FROM_VALUES = ConfigDict(extra="forbid", from_attributes=True)
 
 
-def _no_nul(text: Any) -> Any:
-    if isinstance(text, str) and "\0" in text:
-        raise ValueError("holds a NUL character; take it out")
+def _require_text(text: Any) -> Any:
+    if isinstance(text, str):
+        if "\0" in text:
+            raise ValueError("holds a NUL character; take it out")
+        if any("\ud800" <= character <= "\udfff" for character in text):
+            raise ValueError("is not Unicode text: it holds half of a surrogate pair")
     return text
 
 
-Text = Annotated[str, BeforeValidator(_no_nul)]
-NonEmptyText = Annotated[str, BeforeValidator(_no_nul), StringConstraints(min_length=1)]
+def _require_question(text: Any) -> Any:
+    if isinstance(text, str) and not text.strip():
+        raise ValueError("is empty; ask something")
+    return _require_text(text)
+
+
+Text = Annotated[str, BeforeValidator(_require_text), Field(json_schema_extra={"pattern": r"^[^\x00]*$"})]
+QuestionText = Annotated[str, BeforeValidator(_require_question), Field(json_schema_extra={"pattern": _NOT_BLANK})]
+QueryText = Annotated[str, BeforeValidator(_require_text), Field(json_schema_extra={"pattern": _QUERY})]
 
 
 class KnowledgeChoice(BaseModel):
     """Which facts a question sees."""
 
-    model_config = FORBID
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        json_schema_extra={
+            "not": {
+                "properties": {"generation": {"type": "integer"}, "as_of": {"type": "string"}},
+                "required": ["generation", "as_of"],
+            }
+        },
+    )
 
     modules: list[ModuleName] | None = Field(
         default=None,
@@ -98,7 +123,7 @@ class ReasonRequest(BaseModel):
         },
     )
 
-    question: Text = Field(description="The question, in plain language. Not empty.")
+    question: QuestionText = Field(description="The question, in plain language. Not empty.")
     knowledge: KnowledgeChoice = Field(default_factory=KnowledgeChoice, description="Which facts it sees.")
     limits: LimitsChoice | None = Field(default=None, description="What the answer may cost.")
 
@@ -261,7 +286,7 @@ class LookupRequest(BaseModel):
         json_schema_extra={"examples": [{"query": "Kenya | capital"}, {"query": "? | capital | Nairobi"}]},
     )
 
-    query: NonEmptyText = Field(description="«subject | relation», «? | relation | value», «subject | ?» or free text.")
+    query: QueryText = Field(description="«subject | relation», «? | relation | value», «subject | ?» or free text.")
     knowledge: KnowledgeChoice = Field(default_factory=KnowledgeChoice, description="Which facts it sees.")
 
 
@@ -319,7 +344,7 @@ class UpdateRequest(BaseModel):
         },
     )
 
-    module: ModuleName = Field(description="The module; made where there is none.")
+    module: NewModuleName = Field(description="The module; made where there is none.")
     mode: Literal["merge", "replace"] = Field(
         default="merge",
         description="merge adds and changes; replace leaves in the module what is sent and nothing else.",

@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from knowledge_store.change import Change, CommitReport
 from knowledge_store.errors import KnowledgeError
 from knowledge_store.exchange import FactRecord, FileFormat, read_changes
+from knowledge_store.fact import ALIAS_LIMIT, NAME_LIMIT
 from service.api.guard import author_of, guarded_router
 from service.api.refusal import Refusal, documented, refuse_problems
 from service.api.resource import FromApp, Resources
@@ -50,23 +51,41 @@ class _Order:
     """None for JSON, which names module, mode and dry run itself."""
 
 
+def _fact_schema() -> dict[str, Any]:
+    """Describe a fact as strictly as the store takes it: what the record's own types leave to `check_fact`."""
+    schema = FactRecord.model_json_schema()
+    fields = schema["properties"]
+    name = {"pattern": r"^[^\x00]*[A-Za-z0-9][^\x00]*$", "maxLength": NAME_LIMIT}
+    for field in ("subject", "relation"):
+        fields[field] |= name
+    fields["aliases"] |= {"items": {"type": "string"} | name, "maxItems": ALIAS_LIMIT}
+    for field in ("valid_from", "valid_to"):
+        fields[field]["anyOf"][0]["pattern"] = r"^[0-9]{4}(?:-(?:0[1-9]|1[0-2])(?:-(?:0[1-9]|[12][0-9]|3[01]))?)?$"
+    some_value = {"required": ["value"], "properties": {"value": {"pattern": name["pattern"]}}}
+    deleted = {"required": ["op"], "properties": {"op": {"const": "delete"}}}
+    open_ended = [{"properties": {field: {"type": "null"}}} for field in ("valid_from", "valid_to")]
+    schema["allOf"] = [{"anyOf": [some_value, deleted]}, {"anyOf": open_ended}]
+    schema["description"] = "A fact. Both dates may be given where valid_from comes before valid_to."
+    return schema
+
+
+_BODY = """
+As JSON, as described here; or, with `?module=…` and perhaps `&mode=…&dry_run=…`, as `application/x-ndjson`
+
+    {"subject": "Kenya", "relation": "capital", "value": "Nairobi", "aliases": ["Republic of Kenya"]}
+
+or as `text/csv`, with the columns named in the first line and aliases joined by `|`
+
+    subject,relation,value,source
+    Kenya,capital,Nairobi,https://example.org/kenya
+"""
+
+
 def _body_schema() -> dict[str, Any]:
     schema = UpdateRequest.model_json_schema()
     schema.pop("$defs", None)
-    schema["properties"]["facts"]["items"] = FactRecord.model_json_schema()
-    lines = '{"subject": "Kenya", "relation": "capital", "value": "Nairobi"}\n'
-    return {
-        "requestBody": {
-            "required": True,
-            "content": {
-                _JSON: {"schema": schema},
-                "application/x-ndjson": {"schema": {"type": "string", "examples": [lines]}},
-                "text/csv": {
-                    "schema": {"type": "string", "examples": ["subject,relation,value\nKenya,capital,Nairobi\n"]}
-                },
-            },
-        }
-    }
+    schema["properties"]["facts"]["items"] = _fact_schema()
+    return {"requestBody": {"required": True, "description": _BODY, "content": {_JSON: {"schema": schema}}}}
 
 
 @router.post(PATH, response_model=UpdateReply, responses=documented(412), openapi_extra=_body_schema())
@@ -76,15 +95,17 @@ async def update_knowledge(
     module: Annotated[ModuleName | None, Query(description="The module, for an NDJSON or CSV body.")] = None,
     mode: Annotated[Mode, Query(description="As in the JSON body.")] = "merge",
     dry_run: Annotated[bool, Query(description="Only say what would happen.")] = False,
-    if_match: Annotated[str | None, Header(description="The ETag that the module must still have.")] = None,
-    idempotency_key: Annotated[
-        str | None, Header(max_length=256, description="Repeats of a request with one key are done once.")
-    ] = None,
+    if_match: Annotated[str | None, Header(include_in_schema=False)] = None,
+    idempotency_key: Annotated[str | None, Header(max_length=256, include_in_schema=False)] = None,
 ) -> Response:
     """Change the facts of one module: all of the body, or nothing of it. The next request sees the change.
 
     A new value of a functional relation takes the place of the old one; `op: delete` takes a fact out, and with an
     empty value every value of its subject and relation. A change that changes nothing makes no generation.
+
+    The header `If-Match` with a module's ETag guards against lost updates: 412 where the module moved since. The header
+    `Idempotency-Key` makes a repeated request safe: it is done once, and a repetition gets the first reply again. An
+    NDJSON or CSV body takes its module from `?module=`; its errors name the line.
     """
     form = _format_of(request)
     if form is not None and module is None:

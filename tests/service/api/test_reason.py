@@ -71,8 +71,8 @@ def test_a_deadline_ends_an_answer(running: Running, client: httpx.Client) -> No
 @pytest.mark.parametrize(
     ("body", "status", "code", "param"),
     [
-        ({"question": ""}, 400, "invalid_question", "question"),
-        ({"question": " \n"}, 400, "invalid_question", "question"),
+        ({"question": ""}, 400, "invalid_value", "question"),
+        ({"question": " \n"}, 400, "invalid_value", "question"),
         ({"question": "x", "colour": 1}, 400, "unknown_parameter", "colour"),
         ({"question": "x", "knowledge": {"module": []}}, 400, "unknown_parameter", "knowledge.module"),
         ({"question": "x", "limits": {"hops": 1}}, 400, "unknown_parameter", "limits.hops"),
