@@ -94,12 +94,8 @@ def measure_lookup(store: Store, path: Path, count: int, table: Table) -> None:
     with store.generation() as head:
         for query in asked[:200]:
             head.lookup(query)
-        keys = [
-            tuple(row)
-            for row in raw.execute(
-                f"SELECT subject64, relation_id FROM fact WHERE id % {max(1, count // len(asked))} = 0"
-            )
-        ]
+        every = max(1, count // len(asked))
+        keys = [tuple(row) for row in raw.execute(f"SELECT subject64, relation_id FROM fact WHERE id % {every} = 0")]
         chance.shuffle(keys)
         ours: list[float] = []
         limit: list[float] = []

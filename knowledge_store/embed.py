@@ -76,15 +76,17 @@ class NgramEmbedder:
         """All texts in one pass over their bytes."""
         stream = np.frombuffer(b"".join(texts), np.uint8).astype(np.uint64)
         owner = np.repeat(np.arange(len(texts)), [len(text) for text in texts])
-        flat = np.zeros(len(texts) * self.dimension)
+        places: list[Any] = []
+        signs: list[Any] = []
         rolling = stream
         for size in _SIZES:
             rolling = rolling[:-1] * np.uint64(_BASE) + stream[size - 1 :]
             owned = owner[: len(rolling)]
             inside = owned == owner[size - 1 :]
             mixed = (rolling * np.uint64(_MIX))[inside] >> np.uint64(32)
-            place = owned[inside] * self.dimension + (mixed % np.uint64(self.dimension)).astype(np.int64)
-            flat += np.bincount(place, np.where(mixed & np.uint64(1 << 20), 1.0, -1.0), len(flat))
+            places.append(owned[inside] * self.dimension + (mixed % np.uint64(self.dimension)).astype(np.int64))
+            signs.append((mixed >> np.uint64(20) & np.uint64(1)).astype(np.float32) * 2 - 1)
+        flat = np.bincount(np.concatenate(places), np.concatenate(signs), len(texts) * self.dimension)
         return flat.reshape(-1, self.dimension).astype(np.float32)
 
 

@@ -42,8 +42,15 @@ class Fact:
 
     def digest(self) -> bytes:
         """Give the content's hash as 16 bytes."""
-        fields = (self.module, self.subject, self.relation, self.value, self.source, self.valid_from, self.valid_to)
-        content = "".join(["-" if field is None else f"{len(field)}:{field}" for field in (*fields, *self.aliases)])
+        content = (
+            f"{len(self.module)}:{self.module}{len(self.subject)}:{self.subject}"
+            f"{len(self.relation)}:{self.relation}{len(self.value)}:{self.value}"
+        )
+        if self.source is self.valid_from is self.valid_to is None and not self.aliases:
+            content += "---"
+        else:
+            rest = (self.source, self.valid_from, self.valid_to, *self.aliases)
+            content += "".join(["-" if field is None else f"{len(field)}:{field}" for field in rest])
         return blake2b(content.encode(), digest_size=16).digest()
 
     def verify(self, fact_id: str) -> None:
@@ -119,10 +126,13 @@ def _check_name(field: str, text: str, limit: int = NAME_LIMIT) -> None:
         raise InvalidFact(f"the {field} has {len(text):,} characters; {limit:,} at most")
     if "\0" in text:
         raise InvalidFact(f"the {field} holds a NUL character, which no database text may hold; take it out")
-    if not text.isascii():
+    if text.isascii():
+        blank = not text or text.isspace()
+    else:
         try:
             text.encode()
         except UnicodeEncodeError as error:
             raise InvalidFact(f"the {field} is not Unicode text: a lone surrogate at {error.start}") from error
-    if not normalise(text):
+        blank = not normalise(text)
+    if blank:
         raise InvalidFact(f"the {field} is blank")

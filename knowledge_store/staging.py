@@ -100,17 +100,19 @@ def write_chunk(
     aliases: list[tuple[Any, ...]] = []
     retractions: list[tuple[Any, ...]] = []
     names: dict[int, tuple[int, int, int]] = {}
+    written: dict[str, int] = {}  # files tell of one subject after the other, so of each one once
     for number, (ordinal, item) in enumerate(chunk, first):
         it = item.fact
-        subject = normalise(it.subject)
-        subject64 = hash64(subject)
+        subject64 = written.get(it.subject)
+        if subject64 is None:
+            subject64 = written[it.subject] = hash64(normalise(it.subject))
         relation_id = pending.number(it.relation)
         if item.delete:
             value64 = hash64(normalise(it.value)) if it.value else None
             retractions.append((staged.layer_id, ordinal, subject64, relation_id, value64))
             continue
         if subject64 not in names:
-            names[subject64] = (subject64, *halves(subject))
+            names[subject64] = (subject64, *halves(normalise(it.subject)))
         rows.append(_row(number, staged.layer_id, ordinal, it, subject64, relation_id))
         if it.aliases:
             aliases += [(key64, number, subject64) for key64 in {hash64(normalise(other)) for other in it.aliases}]

@@ -104,7 +104,12 @@ class View:
     def values(self, subject: str, relation_id: int) -> tuple[Fact, ...]:
         """Give the facts of a subject and a relation, of the first module that has any."""
         key = normalise(subject)
-        return self._first(self._run(self._sql.values, hash64(key), relation_id), key)
+        try:
+            parameters = (hash64(key), relation_id, self.number, self.number)
+            rows = self._database.reader().execute(self._sql.values, parameters).fetchall()
+        except self._database.driver_error as error:
+            raise translate(error) from error
+        return self._first(rows, key) if rows else ()
 
     def of_key(self, subject64: int, relation_id: int) -> tuple[Fact, ...]:
         """Give the facts of a subject and a relation by their numbers: for what an index proposes."""
