@@ -125,7 +125,7 @@ async def soak(
         asking = [ask(client, ledger, until, question) for _ in range(clients)]
         await asyncio.gather(swap(client, ledger, until, swap_every_s), watch(process, ledger, until), *asking)
         listed = (await client.get(f"/v1/knowledge/generations?module={MODULE}&limit=1000")).json()["generations"]
-    lost = {number for number in sorted(ledger.values)[-900:]} - {it["number"] for it in listed}
+    lost = set(sorted(ledger.values)[-900:]) - {it["number"] for it in listed}
     if lost:
         ledger.failures.append(f"updates are not in the history: {sorted(lost)[:10]}")
     ledger.check()

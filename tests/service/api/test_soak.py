@@ -18,7 +18,7 @@ async def test_clients_that_ask_while_a_fact_is_swapped_see_whole_generations(st
     )
     summary = report(ledger, 3)
     assert ledger.failures == []
-    assert summary["updates"] > 5
-    assert summary["generations_seen"] > 3
-    assert summary["answers"] > 20
+    assert summary["updates"] > 2
+    assert summary["generations_seen"] > 1
+    assert summary["answers"] > 10
     assert set(ledger.statuses) <= {200, 503}
