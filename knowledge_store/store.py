@@ -4,23 +4,18 @@ Not here: what a change does row by row (``staging.py``, ``publish.py``), readin
 checks (``care.py``).
 """
 
-import threading
-from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from types import TracebackType
-from weakref import WeakSet
-
-from sqlalchemy import bindparam, func, select
 
 from knowledge_store import erasure, staging, timeline
 from knowledge_store.change import Change, CommitReport, Policy
 from knowledge_store.commit import commit_rollback, commit_staged
-from knowledge_store.database import Database, translated
-from knowledge_store.declaration import Declaration, DeclarationReader, write_declaration
+from knowledge_store.database import Database
+from knowledge_store.declaration import Declaration, write_declaration
 from knowledge_store.embed import Embedder
 from knowledge_store.erasure import CompactionReport
 from knowledge_store.errors import InvalidFact, UnknownGeneration
@@ -30,10 +25,8 @@ from knowledge_store.indexer import Indexer, IndexStatus
 from knowledge_store.meaning import Meaning
 from knowledge_store.migration import chosen_embedder, index_place, prepare
 from knowledge_store.module import (
-    Catalog,
     ModuleInfo,
     State,
-    choose_states,
     end_state,
     known_state,
     states_within,
@@ -42,11 +35,9 @@ from knowledge_store.module import (
 )
 from knowledge_store.publish import prepare_replacement
 from knowledge_store.rollback import Difference, Place, difference
-from knowledge_store.schema import generation as generation_table
-from knowledge_store.schema import meta
+from knowledge_store.snapshot import Snapshots
 from knowledge_store.staging import Staged
-from knowledge_store.timeline import GRACE, HistoryEntry, Pins, begin_generation, head_within
-from knowledge_store.view import Statements, View
+from knowledge_store.timeline import GRACE, HistoryEntry, begin_generation, head_within
 from knowledge_store.vocabulary import PendingVocabulary, Vocabulary
 
 _VIEWS = 64
@@ -57,23 +48,11 @@ class Store:
 
     def __init__(self, database: Database, embedder: Embedder) -> None:
         self._database = database
-        self._embedder = embedder
         store_id, folder = index_place(database)
         self._indexer = Indexer(database, embedder, folder, store_id)
-        self._meaning = Meaning(embedder, self._indexer)
+        meaning = Meaning(embedder, self._indexer)
         self._vocabulary = Vocabulary(database)
-        self._catalog = Catalog(database)
-        self._declarations = DeclarationReader(database)
-        self._statements = Statements(database)
-        newest = select(func.max(generation_table.c.number)).scalar_subquery()
-        named = select(meta.c.value).where(meta.c.key == bindparam("key")).scalar_subquery()
-        self._head_sql = database.compile(select(newest, named), "key")
-        self._identity = store_id
-        self._views: OrderedDict[tuple[int, tuple[str, ...] | None, str], View] = OrderedDict()
-        self._live: WeakSet[View] = WeakSet()
-        self._seen = -1
-        self._pins = Pins(database)
-        self._lock = threading.Lock()
+        self._snapshots = Snapshots(database, self._vocabulary, self._indexer, meaning, store_id)
 
     @classmethod
     def open(cls, location: str | Path, *, embedder: Embedder | None = None) -> "Store":
@@ -97,21 +76,7 @@ class Store:
     @property
     def head(self) -> int:
         """The number of the newest generation; 0 in a new store. Sees what other processes committed."""
-        with translated(self._database.driver_error):
-            number, identity = self._database.reader().execute(self._head_sql, ("store",)).fetchone()
-        if identity != self._identity:  # somebody restored a backup
-            self._forget()
-        number = int(number or 0)
-        if number != self._seen:
-            self._notice(number)
-        return number
-
-    def _notice(self, head: int) -> None:
-        """Take note of a new head: what made it may have been a redaction, so no view answers from memory."""
-        self._seen = head
-        with self._lock:
-            for view in self._live:
-                view.answers.clear()
+        return self._snapshots.head
 
     def generation(
         self,
@@ -129,56 +94,11 @@ class Store:
             GenerationGone: it was dropped by a compaction.
             UnknownModule: a module does not exist in it, or is not mounted.
         """
-        head = self.head
-        if number is not None and as_of is not None:
-            raise ValueError("ask for a generation by its number or by a time, not by both")
-        if as_of is not None:
-            with self._database.read() as connection:
-                number = timeline.head_at(connection, as_of)
-        if number is None:
-            number = head
-        elif not 0 <= number <= head:
-            raise UnknownGeneration(f"there is no generation {number}; the newest is {head}")
-        self._pins.take(number)
-        try:
-            if number != head:
-                self._pins.tell(number)
-            return Generation(self._view(number, modules), self._meaning, self._pins)
-        except BaseException:
-            self._pins.drop(number)
-            raise
-
-    def _view(self, number: int, modules: Sequence[str] | None) -> View:
-        key = (number, None if modules is None else tuple(modules), datetime.now(UTC).date().isoformat())
-        with self._lock:
-            view = self._views.get(key)
-        if view is not None:
-            return view
-        with translated(self._database.driver_error):
-            states = self._catalog.at(number)
-            declarations = self._declarations.at(number)
-        chosen = [it for it in states if it.mounted] if modules is None else choose_states(states, modules, number)
-        view = View(self._database, self._statements, self._vocabulary, declarations, chosen, number, key[2])
-        with self._lock:
-            self._live.add(view)
-            self._views[key] = view
-            while len(self._views) > _VIEWS:
-                self._views.popitem(last=False)
-        return view
-
-    def _forget(self) -> None:
-        """Drop all that is remembered of the database's content."""
-        self._identity, _ = index_place(self._database)
-        self._indexer.restart(self._identity)
-        self._vocabulary.forget()
-        with self._lock:
-            self._views.clear()
+        return self._snapshots.generation(number, as_of=as_of, modules=modules)
 
     def modules(self) -> tuple[ModuleInfo, ...]:
         """Give all modules of the head, unmounted ones included, in order of precedence."""
-        head = self.head
-        with translated(self._database.driver_error):
-            return tuple(state.info for state in self._catalog.at(head))
+        return tuple(state.info for state in self._snapshots.states())
 
     def history(
         self, *, module: str | None = None, limit: int = 100, before: int | None = None
@@ -297,7 +217,7 @@ class Store:
             head, states = head_within(connection)
             count = erasure.erase(connection, fact, known_state(states, fact.module, head), head, author)
         self._database.scrub()
-        self._notice(self.head)
+        self._snapshots.notice(self.head)
         return count
 
     # --- Modules. ---
@@ -404,7 +324,7 @@ class Store:
 
         `grace` is how long other processes may read a former head without saying so.
         """
-        return erasure.compact(self._database, self._pins, max(older_than, grace))
+        return erasure.compact(self._database, self._snapshots.pins, max(older_than, grace))
 
     @property
     def database(self) -> Database:
