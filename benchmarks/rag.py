@@ -61,7 +61,7 @@ def _retrieve(store: Store, question: str) -> str:
     with store.generation() as generation:
         facts = [fact for subject in spot_subjects(question, generation) for fact in subject.facts]
     sentences = [f"The {fact.relation} of {fact.subject} is {fact.value}." for fact in facts]
-    return f"{' '.join(sentences)}\nAnswer from the text only. {question}"
+    return f"{' '.join(sentences)}\n{question}"
 
 
 async def _share(it: Bench, items: Sequence[Item], texts: Sequence[str], streams: int, *, calls: bool) -> float:
