@@ -20,7 +20,7 @@ class CoreRequest(BaseModel):
     """Which core to serve."""
 
     model_config = ConfigDict(
-        extra="forbid", frozen=True, json_schema_extra={"examples": [{"core": "models/another-core"}]}
+        extra="forbid", frozen=True, strict=True, json_schema_extra={"examples": [{"core": "models/another-core"}]}
     )
 
     core: str = Field(min_length=1, max_length=4096, description="Folder of the core, on the server.")

@@ -8,13 +8,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from service.api.schema import FactUsed, KnowledgeChoice, LimitsChoice, QuestionText, Text
+from service.api.schema import FactUsed, Integer, KnowledgeChoice, LimitsChoice, QuestionText, Text
 
 
 class TextPart(BaseModel):
     """A part of a message."""
 
-    model_config = ConfigDict(extra="ignore")
+    model_config = ConfigDict(extra="ignore", strict=True)
 
     type: Literal["text"]
     text: Text
@@ -23,7 +23,7 @@ class TextPart(BaseModel):
 class QuestionPart(BaseModel):
     """A part of a user's message."""
 
-    model_config = ConfigDict(extra="ignore")
+    model_config = ConfigDict(extra="ignore", strict=True)
 
     type: Literal["text"]
     text: QuestionText
@@ -32,10 +32,10 @@ class QuestionPart(BaseModel):
 class UserMessage(BaseModel):
     """A message of the user."""
 
-    model_config = ConfigDict(extra="ignore")
+    model_config = ConfigDict(extra="ignore", strict=True)
 
     role: Literal["user"]
-    content: QuestionText | Annotated[list[QuestionPart], Field(min_length=1, max_length=1024)] = Field(
+    content: QuestionText | Annotated[list[QuestionPart], Field(min_length=1)] = Field(
         description="Text, not empty; a core reads no pictures or sounds."
     )
 
@@ -43,10 +43,10 @@ class UserMessage(BaseModel):
 class OtherMessage(BaseModel):
     """A message of somebody else. What an earlier answer carried beside its text may be sent back with it."""
 
-    model_config = ConfigDict(extra="ignore")
+    model_config = ConfigDict(extra="ignore", strict=True)
 
     role: Literal["system", "developer", "assistant"]
-    content: Text | Annotated[list[TextPart], Field(max_length=1024)] = Field(description="Text.")
+    content: Text | list[TextPart] = Field(description="Text.")
 
 
 ChatMessage = Annotated[UserMessage | OtherMessage, Field(discriminator="role")]
@@ -61,7 +61,7 @@ def text_of(message: UserMessage | OtherMessage) -> str:
 class StreamOptions(BaseModel):
     """How to stream."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", strict=True)
 
     include_usage: bool = Field(default=False, description="Send the usage in a last chunk of its own.")
     include_obfuscation: bool = Field(default=False, description="Accepted; nothing is obfuscated.")
@@ -70,7 +70,7 @@ class StreamOptions(BaseModel):
 class ResponseFormat(BaseModel):
     """Only plain text."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", strict=True)
 
     type: Literal["text"]
 
@@ -80,6 +80,7 @@ class ChatRequest(BaseModel):
 
     model_config = ConfigDict(
         extra="forbid",
+        strict=True,
         json_schema_extra={
             "anyOf": [
                 {"properties": {"stream_options": {"type": "null"}}},
@@ -100,7 +101,6 @@ class ChatRequest(BaseModel):
     )
     messages: list[ChatMessage] = Field(
         min_length=1,
-        max_length=1024,
         description="The conversation; at least one message is the user's. The core answers it as it stands.",
         json_schema_extra={"contains": {"properties": {"role": {"const": "user"}}, "required": ["role"]}},
     )
@@ -109,13 +109,13 @@ class ChatRequest(BaseModel):
 
     stream: bool | None = Field(default=None, description="Send the answer as server-sent events.")
     stream_options: StreamOptions | None = None
-    max_tokens: int | None = Field(
+    max_tokens: Integer | None = Field(
         default=None, ge=1, description="Most sampled tokens; the service's limit holds too."
     )
-    max_completion_tokens: int | None = Field(default=None, ge=1, description="The newer name of max_tokens.")
+    max_completion_tokens: Integer | None = Field(default=None, ge=1, description="The newer name of max_tokens.")
     temperature: Annotated[float, Field(ge=0, le=2, allow_inf_nan=False, description="0 where left out.")] | None = None
     top_p: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] | None = None
-    seed: int | None = Field(default=None, ge=-(2**63), lt=2**63)
+    seed: Integer | None = Field(default=None, ge=-(2**53), le=2**53)
     stop: str | Annotated[list[str], Field(max_length=4)] | None = Field(
         default=None, description="The answer ends before the first of these; the thought is not touched."
     )

@@ -17,7 +17,7 @@ from knowledge_store.protocol import parse_query
 from service.api.guard import author_of, guarded_router
 from service.api.refusal import Refusal, documented
 from service.api.resource import FromApp, Resources
-from service.api.schema import FactPage, FactReply, LookupReply, LookupRequest, ModuleName
+from service.api.schema import FactPage, FactReply, Integer, LookupReply, LookupRequest, ModuleName
 from service.security import Scope
 
 reading = guarded_router(Scope.READ, tags=["knowledge"])
@@ -200,9 +200,11 @@ async def unmount_module(module: str, request: Request, resources: FromApp) -> M
 class RollbackRequest(BaseModel):
     """Where to go back to."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, json_schema_extra={"examples": [{"generation": 1}]})
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, json_schema_extra={"examples": [{"generation": 1}]}
+    )
 
-    generation: int = Field(ge=0, le=2**53, description="The generation whose facts the module shall have again.")
+    generation: Integer = Field(ge=0, le=2**53, description="The generation whose facts the module shall have again.")
 
 
 @writing.post(_MODULE + ":rollback", responses=documented(404, 410))
@@ -215,12 +217,21 @@ async def roll_module_back(module: str, asked: RollbackRequest, request: Request
     return await _change("rollback", module, request, resources, roll_back)
 
 
-@writing.delete(_MODULE, responses=documented(404))
+_CONFIRM = {
+    "name": "confirm",
+    "in": "query",
+    "required": True,
+    "description": "The module's name once more.",
+    "schema": {"type": "string"},
+}
+
+
+@writing.delete(_MODULE, responses=documented(404), openapi_extra={"parameters": [_CONFIRM]})
 async def delete_module(
     module: str,
     request: Request,
     resources: FromApp,
-    confirm: Annotated[str | None, Query(description="The module's name once more.")] = None,
+    confirm: Annotated[str | None, Query(include_in_schema=False)] = None,
 ) -> ModuleChanged:
     """Take the module out, from a new generation on; earlier generations keep it."""
     _find(resources, module)

@@ -13,6 +13,7 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
+from starlette.routing import Route
 
 from knowledge_store import errors as knowledge
 from knowledge_store.errors import KnowledgeError
@@ -168,15 +169,25 @@ def _explain(problem: Mapping[str, Any]) -> str:
 def _refuse_http(error: HTTPException, request: Request) -> Refusal:
     if isinstance(error, Refusal):
         return error
+    headers = dict(error.headers or {})
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        headers["Allow"] = _methods_of(request)
     messages = {
         404: f"there is no route {request.url.path}; see /docs",
-        405: f"{request.method} is not possible on {request.url.path}; possible are: "
-        f"{(error.headers or {}).get('Allow') or 'other methods'}",
+        405: f"{request.method} is not possible on {request.url.path}; possible are: {headers.get('Allow')}",
     }
     message = messages.get(error.status_code, str(error.detail))
     if error.status_code == HTTPStatus.BAD_REQUEST and "parsing the body" in message:
         message = "the body cannot be read; send JSON in UTF-8"
-    return Refusal(error.status_code, message, headers=error.headers)
+    return Refusal(error.status_code, message, headers=headers)
+
+
+def _methods_of(request: Request) -> str:
+    """Name every method of a path; its routes each know their own only."""
+    routes = [route for route in request.app.routes if isinstance(route, Route)]
+    matching = [route for route in routes if route.path_regex.match(request.scope["path"])]
+    best = max(matching, key=lambda route: len(route.path)).path  # «…/{module}:mount» is a «…/{module}» too
+    return ", ".join(sorted({method for route in matching if route.path == best for method in route.methods or ()}))
 
 
 def install(app: FastAPI) -> None:

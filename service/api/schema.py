@@ -23,7 +23,7 @@ _NOT_BLANK = r"^[^\x00]*[^\s\x00][^\x00]*$"
 
 ModuleName = Annotated[str, StringConstraints(min_length=1, max_length=100)]
 NewModuleName = Annotated[ModuleName, Field(json_schema_extra={"pattern": r"^(?:\w[\w .-]{0,98}[\w.-]|\w)$"})]
-FORBID = ConfigDict(extra="forbid", frozen=True)
+FORBID = ConfigDict(extra="forbid", frozen=True, strict=True)
 FROM_VALUES = ConfigDict(extra="forbid", from_attributes=True)
 
 
@@ -42,6 +42,14 @@ def _require_question(text: Any) -> Any:
     return _require_text(text)
 
 
+def _whole(number: Any) -> Any:
+    """Let 2.0 be 2, as JSON has it."""
+    return int(number) if isinstance(number, float) and number.is_integer() else number
+
+
+Count = Annotated[int, Field(ge=0, le=2**53), BeforeValidator(_whole)]
+Positive = Annotated[int, Field(ge=1, le=2**53), BeforeValidator(_whole)]
+Seed = Annotated[int, Field(ge=-(2**53), le=2**53), BeforeValidator(_whole)]
 Text = Annotated[str, BeforeValidator(_require_text), Field(json_schema_extra={"pattern": r"^[^\x00]*$"})]
 QuestionText = Annotated[str, BeforeValidator(_require_question), Field(json_schema_extra={"pattern": _NOT_BLANK})]
 QueryText = Annotated[str, BeforeValidator(_require_text), Field(json_schema_extra={"pattern": _QUERY})]
@@ -53,6 +61,7 @@ class KnowledgeChoice(BaseModel):
     model_config = ConfigDict(
         extra="forbid",
         frozen=True,
+        strict=True,
         json_schema_extra={
             "not": {
                 "properties": {"generation": {"type": "integer"}, "as_of": {"type": "string"}},
@@ -70,7 +79,7 @@ class KnowledgeChoice(BaseModel):
         default=None, ge=0, le=2**53, description="Read this generation instead of the newest."
     )
     as_of: AwareDatetime | None = Field(
-        default=None, description="Read the generation that was the newest at this time (RFC 3339)."
+        default=None, strict=False, description="Read the generation that was the newest at this time (RFC 3339)."
     )
     on_miss: Literal["abstain", "answer"] = Field(
         default="abstain", description="What to do where a fact is missing: say so, or let the core answer from itself."
@@ -97,8 +106,8 @@ class LimitsChoice(BaseModel):
 
     model_config = FORBID
 
-    lookups: int | None = Field(default=None, ge=0, description="Lookups.")
-    tokens: int | None = Field(default=None, ge=1, description="Sampled tokens.")
+    lookups: Count | None = Field(default=None, description="Lookups.")
+    tokens: Positive | None = Field(default=None, description="Sampled tokens.")
     timeout_s: float | None = Field(default=None, gt=0, allow_inf_nan=False, description="Seconds.")
 
 
@@ -118,6 +127,7 @@ class ReasonRequest(BaseModel):
     model_config = ConfigDict(
         extra="forbid",
         frozen=True,
+        strict=True,
         json_schema_extra={
             "examples": [{"question": "What is the capital of Kenya?", "knowledge": {"modules": ["geography"]}}]
         },
@@ -283,6 +293,7 @@ class LookupRequest(BaseModel):
     model_config = ConfigDict(
         extra="forbid",
         frozen=True,
+        strict=True,
         json_schema_extra={"examples": [{"query": "Kenya | capital"}, {"query": "? | capital | Nairobi"}]},
     )
 
@@ -333,6 +344,7 @@ class UpdateRequest(BaseModel):
     model_config = ConfigDict(
         extra="forbid",
         frozen=True,
+        strict=True,
         json_schema_extra={
             "examples": [
                 {

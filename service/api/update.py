@@ -59,6 +59,7 @@ def _fact_schema() -> dict[str, Any]:
     for field in ("subject", "relation"):
         fields[field] |= name
     fields["aliases"] |= {"items": {"type": "string"} | name, "maxItems": ALIAS_LIMIT}
+    fields["source"]["anyOf"][0] |= name
     for field in ("valid_from", "valid_to"):
         fields[field]["anyOf"][0]["pattern"] = r"^[0-9]{4}(?:-(?:0[1-9]|1[0-2])(?:-(?:0[1-9]|[12][0-9]|3[01]))?)?$"
     some_value = {"required": ["value"], "properties": {"value": {"pattern": name["pattern"]}}}
