@@ -52,9 +52,9 @@ FULL_PROFILE = Profile(
     seeds=(11, 12, 13), batch=256,
 )  # fmt: skip
 TEST_PROFILE = Profile(
-    "test", TEST, questions=40, samples=3, candidates=6, probe_subjects=200, probe_relations=2, probe_restarts=3,
-    probe_mlp_layers=2, relearn_steps=60, relearn_rates=(1e-3, 2e-3), relearn_batch=24, relearn_questions=40,
-    skill_questions=40, memory_questions=12, tampered_layers=2, ten_steps=10, unrelated_steps=10, lora_steps=30,
+    "test", TEST, questions=30, samples=3, candidates=4, probe_subjects=120, probe_relations=1, probe_restarts=3,
+    probe_mlp_layers=1, relearn_steps=40, relearn_rates=(1e-3, 2e-3), relearn_batch=24, relearn_questions=30,
+    skill_questions=24, memory_questions=12, tampered_layers=2, ten_steps=8, unrelated_steps=8, lora_steps=20,
 )  # fmt: skip
 """For worlds of a few dozen facts and models of less than a million parameters."""
 PROFILES: dict[str, Profile] = {profile.name: profile for profile in (QUICK_PROFILE, FULL_PROFILE, TEST_PROFILE)}

@@ -1,7 +1,7 @@
 """Every threshold of the gate, in one place. Change one here, and the report, the exit status and the docs follow.
 
 A margin is in the unit of its measure. The quick profile asks sixty questions a measure, where one question is
-1.7 points: its margins are wider, and it says so; the test profile asks forty of models that
+1.7 points: its margins are wider, and it says so; the test profile asks thirty of models that
 hardly learned to speak. A margin holds for the point estimate; the report says beside each verdict
 whether the 95 % interval lies on the same side, that is, whether the verdict is conclusive.
 """

@@ -94,10 +94,10 @@ def _pretrain(folder: Path, facts: Path, phrasings: Path, *, with_facts: bool) -
     config = PretrainConfig(
         output=folder / ("base" if with_facts else "control"), facts=(facts,), phrasings=(phrasings,),
         mixture={"facts/closed_book": 70.0, "logic/boolean": 12.0, "logic/magnitude": 12.0, "talk/small_talk": 3.0},
-        names=NAMES, documents=48, row_tokens=256, steps=450 if with_facts else 200, learning_rate=3e-3,
+        names=NAMES, documents=48, row_tokens=256, steps=300 if with_facts else 140, learning_rate=3e-3,
         warmup_steps=20, workers=0, with_facts=with_facts,
         shape=ShapeConfig(layers=3, hidden=128, heads=4, key_value_heads=2, feed_forward=320, positions=256),
-        tokenizer=TokenizerConfig(vocabulary=900, documents=3000),
+        tokenizer=TokenizerConfig(vocabulary=900, documents=1500),
     )  # fmt: skip
     made = pretrain(config)
     assert made is not None

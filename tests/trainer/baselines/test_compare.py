@@ -1,0 +1,82 @@
+import json
+from pathlib import Path
+
+import pytest
+from evaluate.conftest import NAMES
+
+from trainer.baselines.compare import CompareConfig, compare, read_comparison
+from trainer.baselines.method import ByCurvature, ByStages, Untouched, changed, grid
+from trainer.baselines.table import render_all
+from trainer.config import parse_config
+from trainer.errors import ConfigError
+from trainer.evaluate.report import read_report
+
+RECIPE = Path(__file__).parents[3] / "trainer" / "baselines" / "recipe" / "methods.yaml"
+
+
+def test_the_recipe_holds_every_rival():
+    names = {method.name for method in read_comparison(RECIPE).methods}
+    assert names >= {
+        "base", "rag", "ascent", "unlikelihood", "npo", "rmu", "paper", "subnet", "kfac", "svd", "distil", "ours",
+    }  # fmt: skip
+
+
+def test_no_method_of_the_recipe_tries_more_than_the_budget():
+    config = read_comparison(RECIPE)
+    for method in config.methods:
+        tried = grid(method, config.trials)
+        assert 1 <= len(tried) <= config.trials
+        assert len(tried) == config.trials or not method.search
+
+
+def test_a_setting_reaches_into_a_stage():
+    paper = next(method for method in read_comparison(RECIPE).methods if method.name == "paper")
+    assert isinstance(paper, ByStages)
+    other = changed(paper, {"stages.0.learning_rate": 0.5, "stages.0.steps": 7.0})
+    assert isinstance(other, ByStages)
+    assert other.stages[0].learning_rate == 0.5
+    assert other.stages[0].steps == 7
+    assert other.stages[0].losses == paper.stages[0].losses
+
+
+def test_a_misspelt_key_is_named(tmp_path: Path):
+    file = tmp_path / "compare.yaml"
+    file.write_text(RECIPE.read_text().replace("trials: 3", "trails: 3"))
+    with pytest.raises(ConfigError, match="trials"):
+        read_comparison(file)
+
+
+def test_a_comparison_makes_one_table_with_its_search(micro, tmp_path: Path):
+    config = parse_config(
+        CompareConfig,
+        {
+            "output": str(tmp_path / "out"), "base": {"model": str(micro.base)}, "control": str(micro.control),
+            "facts": {"files": [str(micro.facts)], "phrasings": [str(micro.phrasings)]},
+            "streams": {
+                "fact": {"documents": 8}, "logic": {"documents": 8, "kinds": ["logic/boolean"]}, "names": NAMES,
+                "workers": 0,
+            },
+            "compute": {"device": "cpu"}, "profile": "test", "attacks": "D", "trials": 2,
+            "methods": [
+                {"name": "base", "title": "Base", "kind": "none"},
+                {
+                    "name": "kfac", "title": "K-FAC", "kind": "curvature", "share": 0.9, "batches": 1,
+                    "search": {"share": [0.5, 1.0]},
+                },
+            ],
+        },
+        "compare.yaml",
+    )  # fmt: skip
+    comparison = compare(config)
+    table = render_all(comparison)
+    assert [row.name for row in comparison.rows] == ["base", "kfac", "control"]
+    assert [trial.setting for trial in comparison.rows[1].trials] == [{"share": 0.5}, {"share": 1.0}]
+    whole = comparison.rows[1].trials[1]
+    assert whole.skill_lost == 0  # all of the mass is kept: the model is the base
+    assert whole.recall_left is not None
+    assert whole.recall_left > 0.8
+    assert "| K-FAC | share 0.5 |" in table
+    assert len(json.loads((tmp_path / "out" / "compare.json").read_text())["rows"]) == 3
+    assert read_report(tmp_path / "out" / "kfac" / "report.json").figure("D.logic") is not None
+    assert isinstance(config.methods[0], Untouched)
+    assert isinstance(config.methods[1], ByCurvature)
