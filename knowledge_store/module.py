@@ -71,6 +71,11 @@ _STATES = (
     .where(state.c.from_gen <= bindparam("number"), state.c.to_gen > bindparam("number_again"))
     .order_by(state.c.precedence, module.c.name)
 )
+_NEW_STATE = insert(state)
+_NEW_EVENT = insert(event)
+_OPEN_STATE = (state.c.module_id == bindparam("of")) & (state.c.to_gen == OPEN)
+_DROP_STATE = state.delete().where(_OPEN_STATE, state.c.from_gen == bindparam("number"))
+_END_STATE = update(state).where(_OPEN_STATE).values(to_gen=bindparam("number"))
 
 
 class Catalog:
@@ -111,25 +116,25 @@ def write_state(connection: Connection, generation: int, it: State) -> None:
     """Let the module be `it` from `generation` on."""
     end_state(connection, generation, it.module_id)
     connection.execute(
-        insert(state).values(
-            module_id=it.module_id,
-            from_gen=generation,
-            to_gen=OPEN,
-            layer_id=it.layer_id,
-            mounted=it.mounted,
-            precedence=it.precedence,
-            policy=it.policy.value,
-            facts=it.facts,
-            changed_in=it.changed_in,
-        )
+        _NEW_STATE,
+        {
+            "module_id": it.module_id,
+            "from_gen": generation,
+            "to_gen": OPEN,
+            "layer_id": it.layer_id,
+            "mounted": it.mounted,
+            "precedence": it.precedence,
+            "policy": it.policy.value,
+            "facts": it.facts,
+            "changed_in": it.changed_in,
+        },
     )
 
 
 def end_state(connection: Connection, generation: int, module_id: int) -> None:
     """Let the module have no state from `generation` on; one that began in it is taken back."""
-    open_one = (state.c.module_id == module_id) & (state.c.to_gen == OPEN)
-    connection.execute(state.delete().where(open_one, state.c.from_gen == generation))
-    connection.execute(update(state).where(open_one).values(to_gen=generation))
+    connection.execute(_DROP_STATE, {"of": module_id, "number": generation})
+    connection.execute(_END_STATE, {"of": module_id, "number": generation})
 
 
 def known_state(states: Mapping[str, State], name: str, number: int) -> State:
@@ -167,17 +172,17 @@ def write_event(
     counts: tuple[int, int, int] = (0, 0, 0),
 ) -> None:
     """Note in the history what `generation` did to a module; `counts` are added, changed, deleted."""
-    ordinal = connection.scalar(select(func.count()).where(event.c.generation == generation)) or 0
     added, changed, deleted = counts
     connection.execute(
-        insert(event).values(
-            generation=generation,
-            ordinal=ordinal,
-            module_id=module_id,
-            operation=operation,
-            detail=detail,
-            added=added,
-            changed=changed,
-            deleted=deleted,
-        )
+        _NEW_EVENT,
+        {
+            "generation": generation,
+            "ordinal": module_id,
+            "module_id": module_id,
+            "operation": operation,
+            "detail": detail,
+            "added": added,
+            "changed": changed,
+            "deleted": deleted,
+        },
     )

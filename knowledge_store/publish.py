@@ -83,11 +83,19 @@ def publish(
             tally = staged.prepared[1]
         if tally.anything:
             tally.layer_id, tally.facts = staged.layer_id, tally.moved + tally.unchanged_rows
-            connection.execute(delete(retraction).where(retraction.c.layer_id == staged.layer_id))
+            _drop_retractions(connection, staged)
             connection.execute(update(layer).where(layer.c.id == staged.layer_id).values(published=True))
             return tally
-    sweep_layer(connection, staged.layer_id)
+        sweep_layer(connection, staged.layer_id)
+        return tally
+    _drop_retractions(connection, staged)
+    connection.execute(delete(layer).where(layer.c.id == staged.layer_id))
     return tally
+
+
+def _drop_retractions(connection: Connection, staged: Staged) -> None:
+    if staged.retracts:
+        connection.execute(delete(retraction).where(retraction.c.layer_id == staged.layer_id))
 
 
 def prepare_replacement(connection: Connection, staged: Staged, state: State | None) -> None:

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from itertools import islice
 from typing import Any
 
-from sqlalchemy import Connection, Table, delete, insert, select, update
+from sqlalchemy import Connection, Dialect, Table, bindparam, delete, insert, select, update
 
 from knowledge_store.change import PROBLEM_LIMIT, Change, FactChange, Problem
 from knowledge_store.database import Database
@@ -23,6 +23,13 @@ from knowledge_store.spelling import halves
 from knowledge_store.vocabulary import PendingVocabulary, Vocabulary
 
 CHUNK = 8_192
+_NEW_LAYER = insert(layer)
+_TAKE = (
+    update(counter)
+    .where(counter.c.name == bindparam("of"))
+    .values(next=counter.c.next + bindparam("count"))
+    .returning(counter.c.next)
+)
 
 
 @dataclass(slots=True)
@@ -92,7 +99,7 @@ def write_chunk(
     now = datetime.now(UTC).isoformat()
     if staged.layer_id is None:
         staged.layer_id = take_numbers(connection, "layer", 1)
-        connection.execute(insert(layer).values(id=staged.layer_id, published=False, touched=now))
+        connection.execute(_NEW_LAYER, {"id": staged.layer_id, "published": False, "touched": now})
     elif not connection.execute(update(layer).where(layer.c.id == staged.layer_id).values(touched=now)).rowcount:
         raise StagingLost("the change took so long that its staged part was swept away; make it again, in less time")
     first = take_numbers(connection, "fact", len(chunk))
@@ -125,8 +132,7 @@ def write_chunk(
 
 def take_numbers(connection: Connection, of: str, count: int) -> int:
     """Take `count` numbers that were never used; the first one is given."""
-    statement = update(counter).where(counter.c.name == of).values(next=counter.c.next + count)
-    after = connection.scalar(statement.returning(counter.c.next))
+    after = connection.scalar(_TAKE, {"of": of, "count": count})
     assert after is not None, f"there is no counter called {of}"
     return int(after) - count
 
@@ -139,8 +145,18 @@ def insert_rows(
     With `known_ones`, rows may be among them that are there already.
     """
     if rows:
-        sql = str(insert(table).compile(dialect=connection.dialect))
+        sql = _insertion(table, connection.dialect.name, connection.dialect)
         connection.exec_driver_sql(sql + " ON CONFLICT DO NOTHING" if known_ones else sql, list(rows))
+
+
+_INSERTIONS: dict[tuple[str, str], str] = {}
+
+
+def _insertion(table: Table, database: str, dialect: Dialect) -> str:
+    key = (table.name, database)
+    if key not in _INSERTIONS:
+        _INSERTIONS[key] = str(insert(table).compile(dialect=dialect))
+    return _INSERTIONS[key]
 
 
 def _row(number: int, layer_id: int, ordinal: int, it: Fact, subject64: int, relation_id: int) -> tuple[Any, ...]:

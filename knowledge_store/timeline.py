@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, delete, func, insert, select, update
+from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
 
 from knowledge_store.database import Database
 from knowledge_store.errors import GenerationGone, StoreReadOnly, UnknownGeneration
@@ -22,6 +22,9 @@ from knowledge_store.schema import event, generation, meta, module, pin
 GRACE = timedelta(minutes=15)
 """What was the head so lately is never dropped, and for so long a pin in the database lasts."""
 _OLDEST = "oldest"
+_NEW = insert(generation)
+_HEAD = select(func.max(generation.c.number))
+_TIME = select(generation.c.at).where(generation.c.number == bindparam("number"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,18 +48,18 @@ class HistoryEntry:
 
 def head_within(connection: Connection) -> tuple[int, dict[str, State]]:
     """Give the head and its modules by name, as the transaction sees them."""
-    head = connection.scalar(select(func.max(generation.c.number))) or 0
+    head = connection.scalar(_HEAD) or 0
     return head, states_within(connection, head)
 
 
 def begin_generation(connection: Connection, head: int, author: str) -> int:
     """Begin the generation after `head`, and give its number."""
-    last = connection.scalar(select(generation.c.at).where(generation.c.number == head))
+    last = connection.scalar(_TIME, {"number": head})
     now = datetime.now(UTC)
     if last is not None:  # a clock that was set back must not put generations out of order
         now = max(now, datetime.fromisoformat(last) + timedelta(microseconds=1))
     stamp = now.isoformat(timespec="microseconds")
-    connection.execute(insert(generation).values(number=head + 1, at=stamp, author=author))
+    connection.execute(_NEW, {"number": head + 1, "at": stamp, "author": author})
     return head + 1
 
 
