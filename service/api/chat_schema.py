@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from service.api.schema import FactUsed, Integer, KnowledgeChoice, LimitsChoice, QuestionText, Text
+from service.api.schema import FactUsed, KnowledgeChoice, LimitsChoice, Positive, QuestionText, Seed, Text
 
 
 class TextPart(BaseModel):
@@ -109,13 +109,11 @@ class ChatRequest(BaseModel):
 
     stream: bool | None = Field(default=None, description="Send the answer as server-sent events.")
     stream_options: StreamOptions | None = None
-    max_tokens: Integer | None = Field(
-        default=None, ge=1, description="Most sampled tokens; the service's limit holds too."
-    )
-    max_completion_tokens: Integer | None = Field(default=None, ge=1, description="The newer name of max_tokens.")
+    max_tokens: Positive | None = Field(default=None, description="Most sampled tokens; the service's limit holds too.")
+    max_completion_tokens: Positive | None = Field(default=None, description="The newer name of max_tokens.")
     temperature: Annotated[float, Field(ge=0, le=2, allow_inf_nan=False, description="0 where left out.")] | None = None
     top_p: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] | None = None
-    seed: Integer | None = Field(default=None, ge=-(2**53), le=2**53)
+    seed: Seed | None = None
     stop: str | Annotated[list[str], Field(max_length=4)] | None = Field(
         default=None, description="The answer ends before the first of these; the thought is not touched."
     )

@@ -17,7 +17,7 @@ from knowledge_store.protocol import parse_query
 from service.api.guard import author_of, guarded_router
 from service.api.refusal import Refusal, documented
 from service.api.resource import FromApp, Resources
-from service.api.schema import FactPage, FactReply, Integer, LookupReply, LookupRequest, ModuleName
+from service.api.schema import Count, FactPage, FactReply, LookupReply, LookupRequest, ModuleName
 from service.security import Scope
 
 reading = guarded_router(Scope.READ, tags=["knowledge"])
@@ -204,7 +204,7 @@ class RollbackRequest(BaseModel):
         extra="forbid", frozen=True, strict=True, json_schema_extra={"examples": [{"generation": 1}]}
     )
 
-    generation: Integer = Field(ge=0, le=2**53, description="The generation whose facts the module shall have again.")
+    generation: Count = Field(description="The generation whose facts the module shall have again.")
 
 
 @writing.post(_MODULE + ":rollback", responses=documented(404, 410))
