@@ -53,6 +53,7 @@ from trainer.fact import Source
 from trainer.run import prepare
 from trainer.streams.encoder import Encoder
 
+RESULT = "compare.json"
 _TUNING_SEED = 1000
 _TUNING_QUESTIONS = 60
 
@@ -144,15 +145,13 @@ def compare(config: CompareConfig, only: Sequence[str] = ()) -> Comparison:
     """
     bench = _set_up(config)
     known = examine(bench.exam, _models(bench, bench.shop.base), bench.profile, attacks=config.attacks)
-    rows = []
+    rows: list[Row] = [_control_row(bench, known)] if bench.control is not None else []
     for method in config.methods:
-        if only and method.name not in only:
-            continue
-        rows.append(_row(bench, method, known))
-        write_report(rows[-1].report, config.output / method.name)
-        write_page(rows[-1].report, config.output / method.name)
-    if bench.control is not None and not only:
-        rows.append(_control_row(bench, known))
+        if not only or method.name in only:
+            rows.append(_row(bench, method, known))
+            write_report(rows[-1].report, config.output / method.name)
+            write_page(rows[-1].report, config.output / method.name)
+            _write(Comparison(rows=tuple(rows), trials=config.trials), config)
     sequences, vision = config.sequences, config.vision
     strings = (config.methods, bench.shop, bench.exam, bench.base, bench.profile)
     comparison = Comparison(
@@ -161,9 +160,14 @@ def compare(config: CompareConfig, only: Sequence[str] = ()) -> Comparison:
         vision=compare_vision(vision) if vision and not only else (),
         trials=config.trials,
     )
-    config.output.mkdir(parents=True, exist_ok=True)
-    (config.output / "compare.json").write_text(comparison.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    _write(comparison, config)
     return comparison
+
+
+def _write(comparison: Comparison, config: CompareConfig) -> None:
+    """What is known so far; a comparison that is stopped keeps its finished rows."""
+    config.output.mkdir(parents=True, exist_ok=True)
+    (config.output / RESULT).write_text(comparison.model_dump_json(indent=1) + "\n", encoding="utf-8")
 
 
 def _set_up(config: CompareConfig) -> _Bench:

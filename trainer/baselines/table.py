@@ -25,7 +25,7 @@ COLUMNS = (
 
 
 def render_table(comparison: Comparison) -> str:
-    """The table, with the base first and the gate's verdict last; columns that no row has are left out."""
+    """The table, with the control first and the gate's verdict last; columns that no row has are left out."""
     shown = [(name, title) for name, title in COLUMNS if any(_value(row.report, name) for row in comparison.rows)]
     head = ["method", *(title for _, title in shown), "gate fails at"]
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]

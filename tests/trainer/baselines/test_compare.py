@@ -69,9 +69,9 @@ def test_a_comparison_makes_one_table_with_its_search(micro, tmp_path: Path):
     )  # fmt: skip
     comparison = compare(config)
     table = render_all(comparison)
-    assert [row.name for row in comparison.rows] == ["base", "kfac", "control"]
-    assert [trial.setting for trial in comparison.rows[1].trials] == [{"share": 0.5}, {"share": 1.0}]
-    whole = comparison.rows[1].trials[1]
+    assert [row.name for row in comparison.rows] == ["control", "base", "kfac"]
+    assert [trial.setting for trial in comparison.rows[2].trials] == [{"share": 0.5}, {"share": 1.0}]
+    whole = comparison.rows[2].trials[1]
     assert whole.skill_lost == 0  # all of the mass is kept: the model is the base
     assert whole.recall_left is not None
     assert whole.recall_left > 0.8
