@@ -81,9 +81,13 @@ class Database:
     def reader(self) -> RawConnection:
         """Give this thread's connection for reading, in autocommit."""
         try:
-            return self._local.connection  # type: ignore[no-any-return]
+            raw: Any = self._local.connection
         except AttributeError:
             return self._connect()
+        if not self.sqlite and raw.closed:  # the server went away; it may be back, or another may have its place
+            self.release()
+            return self._connect()
+        return raw  # type: ignore[no-any-return]
 
     def _connect(self) -> RawConnection:
         if self._closed:
