@@ -39,6 +39,22 @@ def set_policy(location: str, as_json: bool, module: str, policy: str) -> None:
     show(info.document(), as_json, [f"{module}: {info.policy}"])
 
 
+@subcommand("declare")
+@click.argument("relation")
+@click.option("--many", is_flag=True, help="A subject may have several values at a time.")
+@click.option("--alias", "aliases", multiple=True, help="Another name of the relation; may be given several times.")
+@click.option("--inverse", help="The name of the way back, as «capital of» is of «capital».")
+def declare(
+    location: str, as_json: bool, relation: str, many: bool, aliases: tuple[str, ...], inverse: str | None
+) -> None:
+    """Say what a relation is like; of what is not declared, a subject has one value."""
+    from knowledge_store.declaration import Declaration
+
+    with open_store(location) as store:
+        number = store.declare(Declaration(relation, not many, aliases, inverse))
+    show({"relation": relation, "generation": number}, as_json, [f"{relation} is declared; made generation {number}"])
+
+
 @subcommand("drop")
 @click.argument("module")
 @click.option("--confirm", required=True, help="The module's name once more.")

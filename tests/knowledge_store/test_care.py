@@ -1,6 +1,7 @@
 """Backups come back, old schemas are brought up, damage is found, and another embedder is refused."""
 
 import os
+import re
 import time
 from pathlib import Path
 
@@ -136,6 +137,13 @@ def test_an_approximate_index_measures_its_recall() -> None:
     assert np.mean(hits) > 0.95
 
 
+def test_every_command_on_the_page_on_generations_exists() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "generations.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"metabolism knowledge ([a-z]+)", page))
+    assert {"import", "history", "diff", "rollback", "backup", "verify"} <= named
+    assert named <= set(knowledge.commands)
+
+
 def test_the_commands_do_what_the_page_on_generations_says(tmp_path: Path) -> None:
     store = str(tmp_path / "k.sqlite")
     first, second = tmp_path / "one.ndjson", tmp_path / "two.csv"
@@ -161,6 +169,8 @@ def test_the_commands_do_what_the_page_on_generations_says(tmp_path: Path) -> No
     assert "not mounted" in run("unmount", "geo")
     run("mount", "geo", "--precedence", "0")
     assert "reject" in run("policy", "geo", "reject")
+    assert "is declared" in run("declare", "capital", "--alias", "seat", "--inverse", "capital of")
+    assert "Paris" in run("lookup", "France | seat")
     run("import", str(second), "--module", "geo", code=1)
     run("backup", str(tmp_path / "b.sqlite"))
     assert "all is well" in run("verify")
