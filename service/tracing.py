@@ -1,7 +1,8 @@
 """OpenTelemetry spans of answers: one for the answer, one for each of its steps, one for each call within.
 
 An extra: where it is off, or the packages are not installed, `NoTracer` stands in. Spans carry counts, outcomes and ids
-of facts, never their values. Written after the answer from its trace, so tracing costs nothing on the way.
+of facts, never their values. Written after the answer from its trace, so tracing costs nothing on the way; the trace
+knows how long each call took and not when it began, so spans of one answer begin together, in the order of their index.
 """
 
 import importlib.util
