@@ -237,6 +237,8 @@ part_sticky() {
     "${BALANCER_IMAGE:-haproxy:3.2.4-alpine}" haproxy -db -f /balancer/engine.cfg >/dev/null
   sleep 5
   docker exec -i metabolismcheck-stub-1 python - <docker/check/sticky.py || die "hops of one question went to two engines"
+  docker rm --force metabolismcheck-stub-1 metabolismcheck-stub-2 metabolismcheck-sticky >/dev/null
+  pass "no question met two engines"
 }
 
 part_watch() {
