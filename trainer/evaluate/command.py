@@ -68,6 +68,13 @@ _PATH = click.Path(path_type=Path, exists=True)
     envvar="METABOLISM_ATTACKS",
     help="Letters of the attacks to make; the report lists the others as not tested.",
 )
+@click.option(
+    "--task",
+    "tasks",
+    multiple=True,
+    envvar="METABOLISM_TASKS",
+    help="A task of lm-evaluation-harness, such as gsm8k; needs the extra eval.",
+)
 @click.option("--seed", type=int, default=11, show_default=True, envvar="METABOLISM_SEED", help="Of the questions.")
 @click.option("--device", default="cpu", show_default=True, envvar="METABOLISM_DEVICE", help="cpu or cuda.")
 @click.option(
@@ -82,8 +89,8 @@ _PATH = click.Path(path_type=Path, exists=True)
 )
 def evaluate(
     core: Path, base: str, facts: tuple[Path, ...], control: str | None, kept: tuple[Path, ...],
-    phrasings: tuple[Path, ...], held_out: float, names: int, profile_name: str, attacks: str, seed: int, device: str,
-    out: Path, as_json: bool,
+    phrasings: tuple[Path, ...], held_out: float, names: int, profile_name: str, attacks: str,
+    tasks: tuple[str, ...], seed: int, device: str, out: Path, as_json: bool,
 ) -> None:  # fmt: skip
     """Attack CORE, test its skills, and say whether it passes the gate."""
     from trainer.command import fail
@@ -96,7 +103,7 @@ def evaluate(
 
     request = Request(
         core, base, files_of(facts), PROFILES[profile_name], control, files_of(kept), phrasings, held_out, names, seed,
-        device, attacks,
+        device, attacks, tasks,
     )  # fmt: skip
     try:
         report = evaluate(request)

@@ -232,6 +232,12 @@ _ALL = (
         "at most base",
         "nats",
     ),
+    Measure("D.tasks", "Public tasks", "lm-evaluation-harness; which tasks stands in the note", "at least base"),
+    Measure(
+        "D.tasks_adoption",
+        "Public tasks: two worked steps or more",
+        "how the model writes, not whether it needs the steps",
+    ),
     Measure("E.full", "FULL: the memory holds the facts", "answered through the memory", "at least"),
     Measure(
         "E.del_on",

@@ -18,6 +18,7 @@ from trainer.artifact import versions
 from trainer.evaluate.behaviour import attack_behaviour
 from trainer.evaluate.examinee import Examinee, digest, load_examinee
 from trainer.evaluate.gate import judge
+from trainer.evaluate.harness import attack_tasks
 from trainer.evaluate.inside import attack_lens, attack_names, attack_probes, probe_tasks
 from trainer.evaluate.outcome import Ledger, Role
 from trainer.evaluate.profile import Profile
@@ -53,6 +54,7 @@ class Request:
     seed: int = 11
     device: str = "cpu"
     attacks: str = ATTACKS
+    tasks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +99,9 @@ def evaluate(request: Request) -> Report:
         load_examinee(request.control, Role.CONTROL, request.device) if request.control else None,
     )
     ledger = examine(exam, field, request.profile, attacks=request.attacks)
+    if request.tasks:
+        for one, source in ((field.core, str(request.core)), (field.base, request.base)):
+            attack_tasks(one, source, request.tasks, ledger, limit=request.profile.skill_questions, batch=8)
     elapsed_s = time.monotonic() - started
     return write_up(exam, field, ledger, request.profile, sources, elapsed_s, request.attacks)
 
