@@ -2,7 +2,8 @@
 
 It holds keys, not values, so a changed value leaves it as it is. What it finds is a proposal: the rows of a generation
 decide what holds. Below `EXACT_BELOW` keys every vector is compared; above, FAISS looks into the nearest lists only,
-as many as a sample needs for the recall `RECALL`. Not here: when one is built (``indexer.py``).
+as many as a sample needs for the recall `RECALL`, within a bound; the recall that was measured is written down.
+Not here: when one is built (``indexer.py``).
 """
 
 import json
@@ -26,6 +27,7 @@ RECALL = 0.98
 _NEAREST = 5
 _TRAINED_PER_LIST = 40
 _SAMPLE = 64
+_SHARE_SEARCHED = 8
 _MANIFEST = "manifest.json"
 
 
@@ -104,7 +106,9 @@ def _tune(index: Any, lists: int, queries: Vectors) -> tuple[int, float]:
     index.nprobe = lists
     truth, _ = index.search(queries, _NEAREST)
     probes, recall = 4, 0.0
-    while recall < RECALL and probes < lists:
+    # Vectors without clusters would have every list looked into; a bounded search that says its recall is of more use.
+    most = max(64, lists // _SHARE_SEARCHED)
+    while recall < RECALL and probes < min(most, lists):
         probes *= 2
         index.nprobe = probes
         scores, _ = index.search(queries, _NEAREST)

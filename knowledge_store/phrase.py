@@ -33,8 +33,9 @@ class _Mention:
 def find_in_text(view: View, meaning: Meaning, text: str) -> Outcome:
     """Answer a phrase such as ``the capital of France``."""
     mentions = _mentions(view, [word.strip(_EDGE) for word in text.split()[:_WORDS]])
-    proposed = meaning.propose(view, text)
+    proposed: tuple[Fact, ...] = ()
     if not mentions:
+        proposed = meaning.propose(view, text)
         mentions = [_Mention(facts, rest) for facts, rest in _near_mentions(view, proposed, text)]
     answers = [(facts, score) for mention in mentions for facts, score in _answers(meaning, mention)]
     best = max((score for _, score in answers), default=0.0)
