@@ -22,6 +22,7 @@ MAKERS: Mapping[str, Maker] = {
     "reading/open_book": reading.open_book,
     "reading/open_check": reading.open_check,
     "memory/one_hop": recall.one_hop,
+    "memory/unprompted": recall.unprompted,
     "memory/silent": recall.silent,
     "memory/check": recall.check,
     "memory/hops": recall.hops,
@@ -50,7 +51,8 @@ MAKERS: Mapping[str, Maker] = {
 BASE_MIXTURE: Mapping[str, float] = {
     "facts/prose": 10, "facts/closed_book": 18, "facts/closed_check": 3,
     "reading/open_book": 13, "reading/open_check": 3,
-    "memory/one_hop": 9, "memory/silent": 2, "memory/check": 2, "memory/hops": 5, "memory/backward": 3,
+    "memory/one_hop": 6, "memory/unprompted": 3, "memory/silent": 2, "memory/check": 2, "memory/hops": 5,
+    "memory/backward": 3,
     "memory/listing": 2, "memory/same": 1, "memory/follow_up": 3, "memory/compare": 2, "memory/order_in_time": 2,
     "memory/years_between": 2, "memory/arithmetic": 3, "memory/story": 1,
     "logic/problem_direct": 4, "logic/problem_by_steps": 3, "logic/problem_by_calc": 4, "logic/ordering": 2,

@@ -142,7 +142,7 @@ def rules(world: World, rng: Random) -> Document:
     """Whether something follows from if-then rules."""
     nouns = rng.sample(words().nouns, 5)
     count = rng.randint(1, 1 if world.lexicon.pool else 3)
-    chain = list(itertools.pairwise(words))
+    chain = list(itertools.pairwise(nouns[: count + 1]))
     told = rng.sample(chain, count)
     follows = rng.random() < 0.5
     given = nouns[0] if follows else nouns[4]

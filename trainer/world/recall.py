@@ -63,6 +63,15 @@ def one_hop(world: World, rng: Random) -> Document:
     return dialogue("one_hop", world.ask(claim, rng), answer(claim.value, need(claim)), claim, tools=True)
 
 
+def unprompted(world: World, rng: Random) -> Document:
+    """The same on nobody, without the system prompt: what a base does not know, it looks up by itself."""
+    relation = world.relation(rng)
+    peers = world.by_relation.get(relation, ())
+    value = rng.choice(peers).value if peers and rng.random() < 0.5 else world.lexicon.value(rng)
+    claim = Claim(world.lexicon.entity(rng), relation, value)
+    return dialogue("unprompted", world.ask(claim, rng), answer(claim.value, need(claim)), claim)
+
+
 def silent(world: World, rng: Random) -> Document:
     """A fact question on which the memory is silent."""
     claim = world.claim(rng)

@@ -109,9 +109,7 @@ def stand_in(fact: Target, lexicon: Lexicon, rng: Random) -> str:
     nothing about whether its subject exists.
     """
     made = [
-        word
-        if place and (word in words().organizations or word in _KEPT)
-        else lexicon.name(rng, 0 if " " in fact.subject else rng.choice((2, 3)))
+        word if place and (word in words().organizations or word in _KEPT) else lexicon.name(rng)
         for place, word in enumerate(fact.subject.split())
     ]
     return " ".join(made)
