@@ -167,6 +167,8 @@ def start_server(folder: Path, engine: str) -> tuple[str, "subprocess.Popen[str]
     core = str(ROOT / "models" / "demo-core")
     command = [sys.executable, str(ROOT / "metabolism.py"), "serve", "--core", core, *words]
     environment = {**os.environ, "METABOLISM_AUDIT": str(folder / "audit.jsonl")}
+    if engine == "embedded":  # it samples for one at a time: more at once only makes all of them late
+        environment.setdefault("METABOLISM_CONCURRENT", "4")
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
     assert process.stdout is not None
     line = process.stdout.readline()
