@@ -47,7 +47,7 @@ async def test_a_resume_reuses_the_cache_and_samples_the_same(
     sampled = joined(await sample(embedded_engine, prompt, sampling))
     resumed = [*prompt, *sampled, *demo_codec.encode_trusted("<fact>Ida Novak</fact>")]
     warm = await sample(embedded_engine, resumed, sampling)
-    embedded_engine._caches.clear()
+    await asyncio.wrap_future(embedded_engine._worker.submit(embedded_engine._caches.clear))
     cold = await sample(embedded_engine, resumed, sampling)
     assert joined(warm) == joined(cold)
     assert demo_codec.decode(joined(warm)) == "\n</think>\nIda Novak<|im_end|>"
