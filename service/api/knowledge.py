@@ -15,9 +15,10 @@ from knowledge_store.generation import Generation
 from knowledge_store.module import ModuleInfo
 from knowledge_store.protocol import parse_query
 from service.api.guard import author_of, guarded_router
+from service.api.knowledge_schema import FactPage, FactReply, LookupReply, LookupRequest
 from service.api.refusal import Refusal, documented
 from service.api.resource import FromApp, Resources
-from service.api.schema import Count, FactPage, FactReply, LookupReply, LookupRequest, ModuleName
+from service.api.schema import Count, ModuleName
 from service.security import Scope
 
 reading = guarded_router(Scope.READ, tags=["knowledge"])

@@ -9,7 +9,7 @@ from fastapi import Depends, Request
 from starlette.types import Scope
 
 from knowledge_store.store import Store
-from service.api.schema import UpdateReply
+from service.api.knowledge_schema import UpdateReply
 from service.audit import AuditLog
 from service.core import ServedCore
 from service.limit import KeyLimit

@@ -18,9 +18,10 @@ from knowledge_store.errors import KnowledgeError
 from knowledge_store.exchange import FactRecord, FileFormat, read_changes
 from knowledge_store.fact import ALIAS_LIMIT, NAME_LIMIT
 from service.api.guard import author_of, guarded_router
+from service.api.knowledge_schema import UpdateReply, UpdateRequest, show_report
 from service.api.refusal import Refusal, documented, refuse_problems
 from service.api.resource import FromApp, Resources
-from service.api.schema import ModuleName, UpdateReply, UpdateRequest, show_report
+from service.api.schema import ModuleName
 from service.security import Scope
 
 router = guarded_router(Scope.WRITE, tags=["knowledge"])
