@@ -1,6 +1,5 @@
 """What comes in and goes out as JSON on the routes of the memory: facts, lookups, updates."""
 
-from collections.abc import Sequence
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -70,7 +69,7 @@ class LookupReply(BaseModel):
     def of(cls, outcome: Outcome, generation: int) -> "LookupReply":
         """Show the outcome of a lookup."""
         found = outcome.facts if isinstance(outcome, Found) else ()
-        near: Sequence[Fact] = ()
+        near: tuple[Fact, ...] = ()
         if isinstance(outcome, Missing):
             near = outcome.suggestions
         elif isinstance(outcome, Ambiguous):
