@@ -18,22 +18,23 @@ SHORTEST = 4
 
 def halves(normal: str) -> tuple[int, int]:
     """Give the two keys under which a name is found when one half of it is misspelled."""
-    length, middle = len(normal), len(normal) // 2
-    return _half(length, "<", normal[:middle]), _half(length, ">", normal[middle:])
+    length, middle, digits = len(normal), len(normal) // 2, _digits(normal)
+    return _half(length, digits, "<", normal[:middle]), _half(length, digits, ">", normal[middle:])
 
 
 def half_keys(normal: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Give the keys, of first halves and of last halves, of all names that may be one edit from `normal`."""
     heads, tails = [], []
+    digits = _digits(normal)  # a digit is never a slip, so names that differ in a number only do not crowd one key
     for length in (len(normal) - 1, len(normal), len(normal) + 1):
         middle = length // 2
-        heads.append(_half(length, "<", normal[:middle]))
-        tails.append(_half(length, ">", normal[len(normal) - (length - middle) :]))
+        heads.append(_half(length, digits, "<", normal[:middle]))
+        tails.append(_half(length, digits, ">", normal[len(normal) - (length - middle) :]))
     return tuple(heads), tuple(tails)
 
 
-def _half(length: int, side: str, text: str) -> int:
-    return hash64(f"{length}{side}{text}")
+def _half(length: int, digits: str, side: str, text: str) -> int:
+    return hash64(f"{length} {digits}{side}{text}")
 
 
 def middle_swapped(normal: str) -> str:

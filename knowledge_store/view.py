@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 ROW_LIMIT = 10_000
 """So many rows of one key are read; nobody reads on."""
 PAGE_LIMIT = 1_000
+_NEAR_LIMIT = 2_000
+"""So many rows are read that share half a misspelled name; where more do, a near name may stay unfound."""
 
 _SHOWN = (fact.c.layer_id, fact.c.relation_id, *(fact.c[name] for name in COLUMNS))
 _HOLDS = (fact.c.from_gen <= bindparam("g"), fact.c.to_gen > bindparam("h"))
@@ -54,7 +56,7 @@ class Statements:
             keys: list[Any] = [bindparam(key) for key in ("one", "two", "three")]
             near = select(fact.c.layer_id, fact.c.subject).join(name, name.c.subject64 == fact.c.subject64)
             sql = database.compile(near.where(column.in_(keys), *_HOLDS), "one", "two", "three", "g", "h")
-            return f"{sql} LIMIT {ROW_LIMIT}"
+            return f"{sql} LIMIT {_NEAR_LIMIT}"
 
         self.by_head, self.by_tail = by_half(name.c.head64), by_half(name.c.tail64)
         named = (
