@@ -119,6 +119,7 @@ def read_from(store: Store, end: float, faults: "multiprocessing.Queue[str]") ->
         while time.monotonic() < end:
             with store.generation() as head:
                 seen = {head.lookup(ValueQuery(f"s{i}", "value")).text for i in range(10)}
+            time.sleep(0.005)  # fifty threads that never pause would leave the interpreter to nobody else
             if len(seen) != 1 or "NOT FOUND" in seen:
                 faults.put(f"torn: {seen}")
                 return
@@ -142,7 +143,7 @@ def test_crowds_of_readers_and_a_writer_never_meet_a_lock_or_a_torn_read(tmp_pat
         for it in threads:
             it.start()
         turn = 0
-        while time.monotonic() < end:
+        while time.monotonic() < end or turn < 3:
             turn += 1
             put(store, *((f"s{i}", "value", str(turn)) for i in range(10)))
         for it in (*processes, *threads):
