@@ -56,7 +56,7 @@ def _fact_schema() -> dict[str, Any]:
     """Describe a fact as strictly as the store takes it: what the record's own types leave to `check_fact`."""
     schema = FactRecord.model_json_schema()
     fields = schema["properties"]
-    name = {"pattern": r"^[^\x00]*[A-Za-z0-9][^\x00]*$", "maxLength": NAME_LIMIT}
+    name = {"pattern": r"^[^\x00]*[^\s\x00][^\x00]*$", "maxLength": NAME_LIMIT}
     for field in ("subject", "relation"):
         fields[field] |= name
     fields["aliases"] |= {"items": {"type": "string"} | name, "maxItems": ALIAS_LIMIT}
@@ -65,9 +65,8 @@ def _fact_schema() -> dict[str, Any]:
         fields[field]["anyOf"][0]["pattern"] = r"^[0-9]{4}(?:-(?:0[1-9]|1[0-2])(?:-(?:0[1-9]|[12][0-9]|3[01]))?)?$"
     some_value = {"required": ["value"], "properties": {"value": {"pattern": name["pattern"]}}}
     deleted = {"required": ["op"], "properties": {"op": {"const": "delete"}}}
-    open_ended = [{"properties": {field: {"type": "null"}}} for field in ("valid_from", "valid_to")]
-    schema["allOf"] = [{"anyOf": [some_value, deleted]}, {"anyOf": open_ended}]
-    schema["description"] = "A fact. Both dates may be given where valid_from comes before valid_to."
+    schema["allOf"] = [{"anyOf": [some_value, deleted]}]
+    schema["description"] = "A fact. Where both dates are given, valid_from comes before valid_to."
     return schema
 
 

@@ -46,10 +46,23 @@ QUIET: dict[str, Any] = {
 def test_the_server_answers_as_its_document_says(tmp_path: Path, demo_codec: Codec) -> None:
     with serving(tmp_path, demo_codec) as running:
         document = schemathesis.openapi.from_url(f"{running.url}/openapi.json")
+        narrow_facts(document.raw_schema)
         operations = [result.ok() for result in document.get_all_operations()]
         failures = [failure for operation in operations for failure in fuzz(operation, EXAMPLES)]
     assert len(operations) >= 18
     assert not failures, "\n\n".join(failures)
+
+
+def narrow_facts(document: dict[str, Any]) -> None:
+    """Keep made-up facts clear of what JSON Schema cannot say: which Unicode is blank, and which date is earlier."""
+    body = document["paths"]["/update_knowledge"]["post"]["requestBody"]["content"]["application/json"]["schema"]
+    fact = body["properties"]["facts"]["items"]
+    letter = {"pattern": r"^[^\x00]*[A-Za-z0-9][^\x00]*$"}
+    fields = fact["properties"]
+    for field in (fields["subject"], fields["relation"], fields["source"]["anyOf"][0], fields["aliases"]["items"]):
+        field |= letter
+    fact["allOf"][0]["anyOf"][0]["properties"]["value"] |= letter
+    fact["allOf"].append({"anyOf": [{"properties": {name: {"type": "null"}}} for name in ("valid_from", "valid_to")]})
 
 
 def fuzz(operation: APIOperation, examples: int) -> list[str]:
