@@ -20,6 +20,7 @@ class Narrator:
         self.index = index
         self._thinking = thinking
         self._started = False
+        self._filled = False  # the step has prose or a call: an empty line is none
         self._within: Tag | None = None
         self._body = ""
         self._held = ""
@@ -45,11 +46,13 @@ class Narrator:
         match tag:
             case Tag.THINK:
                 self._thinking, self._held, self._begun = True, "", False
+                return self._start_step()
             case Tag.END_THINK:
                 self._end_step()
                 self._thinking = False
             case Tag.LOOKUP | Tag.CALC | Tag.FACT | Tag.RESULT:
                 self._within, self._body = tag, ""
+                self._filled = True
                 return self._start_step()
             case Tag.END_LOOKUP | Tag.END_CALC:
                 self._within, body = None, self._body.strip()
@@ -61,6 +64,7 @@ class Narrator:
     def _tell_prose(self, text: str) -> list[Event]:
         events: list[Event] = []
         for certain in self._settle(text):
+            self._filled = True
             events += [*self._start_step(), StepText(self.index, certain)]
         return events
 
@@ -82,6 +86,7 @@ class Narrator:
         return [StepStarted(self.index)]
 
     def _end_step(self) -> None:
-        if self._started:
+        if self._filled:
             self.index += 1
-        self._started, self._held, self._begun = False, "", False
+            self._started = self._filled = False
+        self._held, self._begun = "", False
