@@ -7,6 +7,7 @@ import json
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
@@ -18,7 +19,11 @@ from knowledge_store.embed import NgramEmbedder
 def main(count: int) -> None:
     """Print one line of JSON: what was measured, with its unit."""
     embedder = NgramEmbedder()
-    index = Embeddings(method="external", transform=embedder.embed, content=True, backend="faiss")
+
+    def transform(texts: list[str]) -> Any:
+        return embedder.embed(list(texts))
+
+    index = Embeddings(method="external", transform=transform, content=True, backend="faiss")
     texts = [f"Company {place} of the {place % 977} th street ceo" for place in range(count)]
     begin = time.perf_counter()
     index.index((place, text, None) for place, text in enumerate(texts))
