@@ -73,7 +73,7 @@ def tiny_pretraining(folder: Path, **changes: object) -> PretrainConfig:
     return PretrainConfig(**(settings | changes))  # type: ignore[arg-type]
 
 
-KINDS = ("logic/boolean", "memory/one_hop", "memory/unprompted")
+KINDS = ("logic/boolean",)
 
 
 def tiny_run(folder: Path, **changes: object) -> RunConfig:
@@ -86,7 +86,7 @@ def tiny_run(folder: Path, **changes: object) -> RunConfig:
         "facts": {"files": [str(folder / "people.ndjson")], "phrasings": [str(folder / "phrasings.yaml")]},
         "streams": {
             "fact": {"documents": 24},
-            "logic": {"documents": 24, "kinds": list(KINDS), "rough_share": 0.0},
+            "logic": {"documents": 48, "kinds": list(KINDS), "rough_share": 0.0},
             "route": {"documents": 24, "memory_share": 0.0},
             "names": NAMES,
             "workers": 0,
