@@ -26,13 +26,13 @@ def test_strings_are_drawn_once_and_none_is_both_shown_and_hidden():
 def test_what_is_learned_by_heart_is_recited_and_fresh_strings_are_not(micro):
     base = load_base(BaseConfig(model=str(micro.base)))
     strings = draw_sequences(4, Lexicon(pool=NAMES), 0)
-    stream = SequenceStream("fact", strings.memorized, base.encoder, 8, 512, 0)
+    stream = SequenceStream("fact", strings.memorized, base.encoder, 4, 256, 0)
     logic = replace(stream, name="logic")
     shop = Workshop(
         base.model, Reader(base.model), {"fact": stream, "logic": logic}, Machine(ComputeConfig(device="cpu"))
     )
     before = Examinee(Role.CORE, "before", base.model, base.tokenizer)
-    after = replace(before, model=memorize(shop, steps=60, rate=3e-3))
+    after = replace(before, model=memorize(shop, steps=150, rate=3e-3))
     assert not any(recited(before, strings.memorized))
     assert all(recited(after, strings.memorized))
     assert not any(recited(after, strings.fresh))
