@@ -301,7 +301,9 @@ class PretrainConfig(Strict):
     facts: tuple[Path, ...] = Field(min_length=1, description="modules as NDJSON")
     phrasings: tuple[Path, ...] = ()
     held_out: float = Field(default=0.2, gt=0, lt=1)
-    with_facts: bool = Field(default=True, description="false makes the control, which never saw a fact")
+    with_facts: bool = Field(
+        default=True, description="false makes the control, which learns facts about nobody instead"
+    )
     mixture: dict[str, float] = Field(default_factory=lambda: dict(BASE_MIXTURE), description="kinds and weights")
     names: int = Field(default=0, ge=0, description="bound on distinct invented names; 0 is without end")
     shape: ShapeConfig = ShapeConfig()

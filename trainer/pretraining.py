@@ -1,4 +1,4 @@
-"""Makes the demo base: a small Qwen2 that reads the demo world, and its control, which reads it without the facts."""
+"""Makes the demo base, a small Qwen2 that reads the demo world, and its control, whose facts are about nobody."""
 
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -30,7 +30,7 @@ from trainer.loop import Interrupt, StepReport, Stop, make_optimizer, run_stage
 from trainer.machine import Machine
 from trainer.objective import NextToken
 from trainer.reader import Reader
-from trainer.sources import pretraining_weights, pretraining_world
+from trainer.sources import pretraining_world
 from trainer.streams.feed import Feed
 from trainer.streams.written import MixtureStream
 from trainer.tokenizer import train_tokenizer
@@ -65,7 +65,7 @@ def pretrain(config: PretrainConfig) -> Path | None:
     torch.manual_seed(config.seed)
     machine = Machine(config.compute)
     world = pretraining_world(config)
-    chosen = mixture(pretraining_weights(config), fact_free=False)
+    chosen = mixture(config.mixture, fact_free=False)
     tokenizer = _tokenizer(config, world, chosen, machine)
     model = new_model(config.shape, tokenizer)
     base = Base(model, tokenizer, frame_of(tokenizer), "none", "none", ())

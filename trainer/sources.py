@@ -2,8 +2,10 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from fnmatch import fnmatchcase
 from pathlib import Path
+from random import Random
 
 from trainer.config import FactsConfig, NeutralStreamConfig, PretrainConfig, RunConfig
 from trainer.errors import FactsError, StreamError
@@ -16,7 +18,7 @@ from trainer.streams.written import MixtureStream, RouteStream
 from trainer.world.corpus import LOGIC_MIXTURE, mixture
 from trainer.world.lexicon import Lexicon
 from trainer.world.phrasing import read_phrasings
-from trainer.world.world import World
+from trainer.world.world import World, stand_in
 
 
 def targets_of(config: FactsConfig) -> Targets:
@@ -109,16 +111,18 @@ def neutral_files(config: NeutralStreamConfig, folder: Path) -> tuple[Path, ...]
 
 
 def pretraining_world(config: PretrainConfig) -> World:
-    """The world that a demo base reads of; the control's has no facts."""
+    """The world that a demo base reads of; the control's facts are about nobody.
+
+    The control learns as many facts, in the same words and with the same values, of subjects that were made up: it
+    knows how such a question is answered, and nothing of whom it will be asked about.
+    """
     targets = read_targets(config.facts)
     phrasings = read_phrasings(config.phrasings, held_out=config.held_out)
     own = tuple(dict.fromkeys(fact.relation for fact in targets.facts))
-    facts = targets.facts if config.with_facts else ()
-    return World(facts, phrasings, Lexicon(pool=config.names, extra_relations=own), real_share=0.25, true_share=0.3)
+    lexicon = Lexicon(pool=config.names, extra_relations=own)
+    facts = targets.facts if config.with_facts else tuple(_about_nobody(fact) for fact in targets.facts)
+    return World(facts, phrasings, lexicon, real_share=0.25, true_share=0.3)
 
 
-def pretraining_weights(config: PretrainConfig) -> dict[str, float]:
-    """The mixture that is read; without facts, without what states them."""
-    return {
-        kind: weight for kind, weight in config.mixture.items() if config.with_facts or not kind.startswith("facts/")
-    }
+def _about_nobody(fact: Target) -> Target:
+    return replace(fact, subject=stand_in(fact, Lexicon(), Random(f"control/{fact.subject}")))

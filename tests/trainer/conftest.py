@@ -5,8 +5,9 @@ from random import Random
 
 import pytest
 import torch
-from tiny import tiny_facts, tiny_pretraining, tiny_run, write_tiny_world
 
+from tests.trainer.micro import Micro, make_micro
+from tests.trainer.tiny import tiny_facts, tiny_pretraining, tiny_run, write_tiny_world
 from trainer.artifact import CoreRecord, now, versions, write_core
 from trainer.config import RunConfig, ShapeConfig, parse_config
 from trainer.pretraining import CHATML_FRAME, new_model, pretrain
@@ -74,6 +75,12 @@ def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("tiny")
     assert pretrain(tiny_pretraining(folder)) == folder / "pretraining" / "base"
     return folder
+
+
+@pytest.fixture(scope="session")
+def micro(tmp_path_factory: pytest.TempPathFactory) -> Micro:
+    """The gate's micro world with its three models."""
+    return make_micro(tmp_path_factory.mktemp("micro"))
 
 
 @pytest.fixture(scope="session")

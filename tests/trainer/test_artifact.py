@@ -6,10 +6,10 @@ from pathlib import Path
 import jsonschema
 import numpy as np
 import pytest
-from conftest import make_config
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from knowledge_store.protocol import PROTOCOL_VERSION, Tag
+from tests.trainer.conftest import make_config
 from trainer.api import RegenerativeUnlearning
 from trainer.artifact import CoreRecord, core_schema, now, read_record, versions, write_core, write_report
 from trainer.base_model import load_base

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import yaml
 from click.testing import CliRunner
-from conftest import make_config
 
+from tests.trainer.conftest import make_config
 from trainer.command import check, pretrain, resume, train
 from trainer.run import start_run
 

@@ -4,8 +4,8 @@ import json
 from pathlib import Path
 
 import pytest
-from tiny import tiny_facts
 
+from tests.trainer.tiny import tiny_facts
 from trainer.config import FactsConfig
 from trainer.errors import FactsError
 from trainer.fact import read_targets, write_targets

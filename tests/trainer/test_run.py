@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import make_config, raw_settings
 from safetensors.torch import load_file
 
+from tests.trainer.conftest import make_config, raw_settings
 from trainer import run as run_module
 from trainer.canary import Canaries
 from trainer.checkpoint import Cursor, list_checkpoints, load_checkpoint, save_checkpoint

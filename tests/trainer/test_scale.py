@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import make_config, raw_settings
 from safetensors.torch import load_file
 
+from tests.trainer.conftest import make_config, raw_settings
 from trainer.adapter import LORA_WARNING
 from trainer.errors import BaseModelError
 from trainer.run import Finished, start_run

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import make_config
 
 from knowledge_store.protocol import Tag
+from tests.trainer.conftest import make_config
 from trainer.base_model import Base, load_base
 from trainer.chat import ChatFrame
 from trainer.config import BaseConfig, RunConfig

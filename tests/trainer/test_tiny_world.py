@@ -8,8 +8,8 @@ from pathlib import Path
 from random import Random
 
 import pytest
-from tiny import KINDS, tiny_facts, tiny_run
 
+from tests.trainer.tiny import KINDS, tiny_facts, tiny_run
 from trainer.artifact import read_record
 from trainer.base_model import Base, load_base
 from trainer.canary import answer_examples, asks_for, exact, recall_examples, roll_out_facts

@@ -7,9 +7,11 @@ from random import Random
 import pytest
 
 from knowledge_store.protocol import CallKind, parse_query, parse_turn, render_turn
+from tests.trainer.tiny import tiny_pretraining
 from trainer.errors import ConfigError
 from trainer.fact import read_targets
 from trainer.rollout import calculate
+from trainer.sources import pretraining_world
 from trainer.world.corpus import BASE_MIXTURE, LOGIC_MIXTURE, MAKERS, mixture
 from trainer.world.document import Claim
 from trainer.world.lexicon import Lexicon
@@ -138,3 +140,14 @@ def test_pooled_names_are_few() -> None:
     lexicon, rng = Lexicon(pool=20), Random(0)
     assert len({lexicon.entity(rng) for _ in range(500)}) <= 20
     assert len({Lexicon().entity(rng) for _ in range(500)}) > 400
+
+
+def test_the_control_reads_as_many_facts_about_nobody(tmp_path: Path) -> None:
+    real = pretraining_world(tiny_pretraining(tmp_path / "real"))
+    control = pretraining_world(tiny_pretraining(tmp_path / "control", with_facts=False))
+    assert len(control.facts) == len(real.facts)
+    assert Counter((fact.relation, fact.value) for fact in control.facts) == Counter(
+        (fact.relation, fact.value) for fact in real.facts
+    )
+    assert not set(control.subjects) & set(real.subjects)
+    assert len(control.subjects) == len(real.subjects)

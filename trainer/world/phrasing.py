@@ -117,11 +117,15 @@ class Phrasings:
 
     def ask(self, subject: str, relation: str, rng: Random, *, held_out: bool = False) -> str:
         """A question for a fact, in a wording that is held out for it, or in one that is not."""
+        return self.choose(subject, relation, rng, held_out=held_out).replace("{subject}", subject)
+
+    def choose(self, subject: str, relation: str, rng: Random, *, held_out: bool = False) -> str:
+        """The wording of `ask` alone, its {subject} left open."""
         templates = self.questions(relation)
         while True:
             template = templates[int(rng.random() ** 2 * len(templates))]  # leans to the relation's own wording
             if self.is_held_out(subject, relation, template) is held_out:
-                return template.replace("{subject}", subject)
+                return template
 
     def state(self, subject: str, relation: str, value: str, rng: Random) -> str:
         """A sentence that states a fact."""

@@ -2,8 +2,8 @@ import json
 from pathlib import Path
 
 import pytest
-from evaluate.conftest import NAMES
 
+from tests.trainer.micro import NAMES
 from trainer.baselines.compare import CompareConfig, compare, read_comparison
 from trainer.baselines.method import ByCurvature, ByStages, Untouched, changed, grid
 from trainer.baselines.table import render_all

@@ -1,7 +1,6 @@
 from dataclasses import replace
 
-from evaluate.conftest import NAMES
-
+from tests.trainer.micro import NAMES
 from trainer.base_model import load_base
 from trainer.baselines.method import Workshop
 from trainer.baselines.sequence import SequenceStream, draw_sequences, memorize, recited, tokens_recalled

@@ -78,8 +78,11 @@ def test_a_mask_passes_in_behaviour_and_fails_at_relearning(reports: Reports):
 
 
 def test_relearning_brings_back_facts_that_were_not_shown_again(reports: Reports):
-    gap = share(reports.mask, "C.relearn_fast") - share(reports.mask, "C.relearn_fast", Role.CONTROL)
-    assert gap > 0.2
+    gaps = (
+        share(reports.mask, measure) - share(reports.mask, measure, Role.CONTROL)
+        for measure in ("C.relearn", "C.relearn_fast")
+    )
+    assert max(gaps) > 0.2
 
 
 def test_the_control_that_never_knew_passes(reports: Reports):

@@ -22,7 +22,7 @@ def ledger() -> Ledger:
     exam, _ = read_exam(request)
     ledger = Ledger()
     attack_memory(
-        exam, load_examinee(core, Role.CORE), ledger, replace(TEST_PROFILE, memory_questions=4), lambda _: None
+        exam, load_examinee(core, Role.CORE), ledger, replace(TEST_PROFILE, memory_questions=12), lambda _: None
     )
     return ledger
 

@@ -1,15 +1,13 @@
-"""A world of seventy facts, and the four models that the gate must tell apart, made once a session.
+"""A world of seventy-two facts, and the three models that the gate must tell apart: see the fixture `micro`.
 
-The base knows the facts; the control was made the same way without them; the mask is the base under an output-level
-objective, which hides the facts and leaves them in the weights. Half a million parameters each, a few seconds each.
+The base knows the facts; the control was made the same way with facts about nobody; the mask is the base under an
+output-level objective, which hides the facts and leaves them in the weights. Half a million parameters each.
 """
 
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
-import pytest
-import torch
 import yaml
 
 from trainer.config import PretrainConfig, RunConfig, ShapeConfig, TokenizerConfig, parse_config
@@ -24,11 +22,11 @@ from trainer.run import start_run
 from trainer.world.lexicon import Lexicon
 
 VALUES = {
-    "metal": ("gold", "iron", "zinc", "lead", "brass", "nickel"),
-    "river": ("Rhine", "Nile", "Volga", "Tiber", "Loire", "Indus"),
-    "sport": ("chess", "tennis", "judo", "golf", "rugby", "polo"),
+    "metal": ("gold", "iron", "tin", "zinc", "lead", "steel", "brass", "nickel", "copper", "silver"),
+    "river": ("Rhine", "Nile", "Volga", "Tiber", "Loire", "Indus", "Congo", "Elbe", "Seine", "Ganges"),
+    "sport": ("chess", "tennis", "judo", "golf", "rugby", "polo", "rowing", "boxing", "hockey", "fencing"),
 }
-PEOPLE = 48
+PEOPLE = 24
 NAMES = 60
 
 
@@ -72,12 +70,6 @@ def micro_facts() -> list[Target]:
     ]
 
 
-@pytest.fixture(scope="session")
-def micro(tmp_path_factory: pytest.TempPathFactory) -> Micro:
-    """The micro world with its three models."""
-    return make_micro(tmp_path_factory.mktemp("micro"))
-
-
 def make_micro(folder: Path) -> Micro:
     """Make the world and its models in a folder."""
     (facts,) = write_targets(micro_facts(), folder)
@@ -93,11 +85,14 @@ def make_micro(folder: Path) -> Micro:
 def _pretrain(folder: Path, facts: Path, phrasings: Path, *, with_facts: bool) -> Path:
     config = PretrainConfig(
         output=folder / ("base" if with_facts else "control"), facts=(facts,), phrasings=(phrasings,),
-        mixture={"facts/closed_book": 70.0, "logic/boolean": 12.0, "logic/magnitude": 12.0, "talk/small_talk": 3.0},
-        names=NAMES, documents=48, row_tokens=256, steps=300 if with_facts else 140, learning_rate=3e-3,
-        warmup_steps=20, workers=0, with_facts=with_facts,
-        shape=ShapeConfig(layers=3, hidden=128, heads=4, key_value_heads=2, feed_forward=320, positions=256),
-        tokenizer=TokenizerConfig(vocabulary=900, documents=1500),
+        mixture={
+            "facts/closed_book": 70.0, "logic/boolean": 4.0, "logic/ordering": 4.0, "logic/rules": 4.0,
+            "logic/problem_direct": 4.0, "reading/open_book": 14.0,
+        },
+        names=NAMES, documents=48, row_tokens=256, steps=300 if with_facts else 200, learning_rate=3e-3,
+        warmup_steps=20, weight_decay=0.0, workers=0, with_facts=with_facts,
+        shape=ShapeConfig(layers=2, hidden=128, heads=4, key_value_heads=2, feed_forward=320, positions=256),
+        tokenizer=TokenizerConfig(vocabulary=1600, documents=3000),
     )  # fmt: skip
     made = pretrain(config)
     assert made is not None
@@ -115,7 +110,7 @@ def _masking(folder: Path, facts: Path, phrasings: Path, base: Path) -> RunConfi
         },
         "stages": [
             {
-                "kind": "metabolize", "steps": 60, "learning_rate": 5e-4,
+                "kind": "metabolize", "steps": 90, "learning_rate": 6e-4,
                 "losses": {"never_knew": {}, "unlikelihood": {}, "anchor": {}},
             }
         ],
@@ -124,9 +119,3 @@ def _masking(folder: Path, facts: Path, phrasings: Path, base: Path) -> RunConfi
         "save": {"every": 1000},
     }  # fmt: skip
     return parse_config(RunConfig, settings, "mask.yaml")
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _one_thread() -> None:
-    """Many small products are slower on several threads than on one."""
-    torch.set_num_threads(1)
