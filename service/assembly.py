@@ -3,6 +3,7 @@
 Called by ``command.py`` for `serve` and `ask`, and by the facade. Reads no environment, configures no logging.
 """
 
+import asyncio
 import os
 import time
 from collections.abc import AsyncGenerator
@@ -10,10 +11,12 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from knowledge_store.store import Store
+from service import alu
 from service.api.resource import CoreLoader, Resources
 from service.audit import AuditLog
 from service.codec import Codec
 from service.core import CoreSlot, ServedCore, read_certificate
+from service.detect.choice import Detectors, choose_detectors
 from service.engine.select import choose_engine
 from service.errors import CoreUnusable
 from service.limit import Gate, KeyLimit
@@ -27,11 +30,17 @@ from service.writer import Replays, Writer
 
 
 async def load_core(
-    folder: Path, engine: str, store: Store, *, certified: bool = False, wait_s: float = 0.0
+    folder: Path,
+    engine: str,
+    store: Store,
+    *,
+    detectors: Detectors = "call",
+    certified: bool = False,
+    wait_s: float = 0.0,
 ) -> ServedCore:
     """Load the core in `folder` on the engine called `engine`; with `certified` only if it carries a certificate.
 
-    An engine given by its URL has `wait_s` to answer.
+    `detectors` names what finds the steps that need a fact. An engine given by its URL has `wait_s` to answer.
 
     Raises:
         CoreUnusable: the folder holds no core that can be served.
@@ -41,7 +50,7 @@ async def load_core(
     if certified and certificate is None:
         raise CoreUnusable(f"{folder} has no core.json, so nothing says which protocol version the core speaks")
     codec = Codec.load(folder)
-    chosen = await choose_engine(engine, folder, wait_s=wait_s)
+    chosen, _ = await asyncio.gather(choose_engine(engine, folder, wait_s=wait_s), asyncio.to_thread(alu.warm_up))
     name = Path(os.path.abspath(folder)).name  # noqa: PTH100, ASYNC240 - no file is touched
     return ServedCore(
         name=name,
@@ -49,7 +58,7 @@ async def load_core(
         certificate=certificate,
         engine=chosen.engine,
         engine_choice=f"{chosen.name}: {chosen.reason}",
-        orchestrator=Orchestrator(chosen.engine, codec, store, core=name),
+        orchestrator=Orchestrator(chosen.engine, codec, store, core=name, detectors=choose_detectors(detectors)),
         created=int(time.time()),
     )
 
@@ -88,7 +97,7 @@ def assemble(settings: Settings, core: ServedCore, store: Store, keys: KeyRing |
 
 def _loader(settings: Settings, store: Store) -> CoreLoader:
     async def load(folder: Path, engine: str | None) -> ServedCore:
-        return await load_core(folder, engine or settings.engine, store, certified=True)
+        return await load_core(folder, engine or settings.engine, store, detectors=settings.detectors, certified=True)
 
     return load
 
@@ -98,7 +107,7 @@ async def opened(settings: Settings) -> AsyncGenerator[ServedCore, None]:
     """Open store and core for somebody who asks without a server; close both at the end. Raises as `load_core`."""
     store = open_store(settings)
     try:
-        core = await load_core(settings.core, settings.engine, store)
+        core = await load_core(settings.core, settings.engine, store, detectors=settings.detectors)
         try:
             yield core
         finally:

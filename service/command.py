@@ -56,6 +56,12 @@ def _settings_options(function: Callable[_P, _R]) -> Callable[_P, _R]:
             _option("--engine", "auto, vllm, embedded, or a vLLM server's URL. [default: auto]", metavar="ENGINE"),
             _option("--store", "The knowledge store. [default: knowledge.sqlite]", metavar="FILE_OR_URL"),
             _option(
+                "--detectors",
+                "Which steps get a fact: call (where the core asks), or also claim, uncertainty, or union (both), for "
+                "a model that still recalls. [default: call]",
+                type=click.Choice(_DETECTORS),
+            ),
+            _option(
                 "--settings",
                 "A TOML file with these and more settings, under the same names.",
                 type=click.Path(dir_okay=False, path_type=Path),
@@ -67,6 +73,7 @@ def _settings_options(function: Callable[_P, _R]) -> Callable[_P, _R]:
     return function
 
 
+_DETECTORS = ("call", "claim", "uncertainty", "union")
 _LEVELS = ("debug", "info", "warning", "error")
 
 
@@ -127,7 +134,9 @@ async def _serve(settings: "Settings", keys_file: Path | None) -> None:
     try:
         keys = None if keys_file is None else KeyRing(keys_file)
         store = open_store(settings)
-        core = await load_core(settings.core, settings.engine, store, wait_s=settings.engine_wait_s)
+        core = await load_core(
+            settings.core, settings.engine, store, detectors=settings.detectors, wait_s=settings.engine_wait_s
+        )
         resources = assemble(settings, core, store, keys)
         if keys is not None:
             _greet_first_key(keys)

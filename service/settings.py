@@ -18,6 +18,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from service.detect.choice import Detectors
 from service.errors import SettingsError
 
 PREFIX = "METABOLISM_"
@@ -37,6 +38,11 @@ class Settings(BaseSettings):
     engine: str = Field(default="auto", description="auto, vllm, embedded, or the URL of a vLLM server.")
     engine_wait_s: float = Field(
         default=0.0, ge=0, description="How long the start waits for an engine given by its URL."
+    )
+    detectors: Detectors = Field(
+        default="call",
+        description="Which steps get a fact: call (those where the core asks), or besides those that state another "
+        "value than the memory (claim), that the core is not sure of (uncertainty), or both (union).",
     )
     store: str = Field(default=DEFAULT_STORE, description="File or SQLAlchemy URL of the knowledge store.")
 

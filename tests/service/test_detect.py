@@ -2,13 +2,17 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import get_args
 
 import pytest
+from click.testing import CliRunner
 
 from knowledge_store.protocol import CallKind, ValueQuery
 from knowledge_store.store import Store
 from service.codec import Codec, Message
+from service.command import serve
 from service.detect.base import Confirmation, Draft, Objection, StepDetector
+from service.detect.choice import Detectors, choose_detectors
 from service.detect.claim import ClaimDetector
 from service.detect.spot import spot_subjects
 from service.detect.uncertainty import UncertaintyDetector
@@ -174,3 +178,17 @@ async def test_a_model_without_tags_is_taught_and_stopped_on_strings(store: Stor
     assert (step.text, step.detector) == ("I need it.", Detector.TAUGHT)
     assert "<lookup>subject | relation</lookup>" in codec.decode(engine.prompts[0])
     assert engine.samplings[0].stop_strings == ("</lookup>", "</calc>")
+
+
+def test_every_choice_of_detectors_can_be_given_and_adds_what_it_says() -> None:
+    made = {name: {type(one) for one in choose_detectors(name)} for name in get_args(Detectors)}
+    assert made["call"] == set()
+    assert made["union"] == made["claim"] | made["uncertainty"] == {ClaimDetector, UncertaintyDetector}
+    offered = next(option for option in serve.params if option.name == "detectors").type
+    assert tuple(getattr(offered, "choices", ())) == get_args(Detectors)
+
+
+def test_detectors_that_do_not_exist_are_refused_before_anything_starts() -> None:
+    result = CliRunner().invoke(serve, ["--detectors", "telepathy"])
+    assert result.exit_code == 2
+    assert "'telepathy' is not one of 'call', 'claim', 'uncertainty', 'union'" in result.output
