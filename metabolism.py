@@ -19,7 +19,7 @@ _COMMANDS = {
     "train": ("trainer.command", "Take the facts out of a language model."),
     "resume": ("trainer.command", "Go on with an interrupted training run."),
     "evaluate": ("trainer.command", "Measure what a core forgot and what it kept."),
-    "compare": ("trainer.command", "Put the reports of several cores beside each other."),
+    "compare": ("trainer.command", "Run every method of a list and put them in one table."),
 }
 
 

