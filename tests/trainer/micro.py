@@ -4,7 +4,7 @@ The base knows the facts; the control was made the same way with facts about nob
 output-level objective, which hides the facts and leaves them in the weights. Half a million parameters each.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
 
@@ -12,10 +12,11 @@ import yaml
 
 from trainer.config import PretrainConfig, RunConfig, ShapeConfig, TokenizerConfig, parse_config
 from trainer.evaluate.examinee import Examinee, load_examinee
-from trainer.evaluate.outcome import Role
+from trainer.evaluate.outcome import Ledger, Role
 from trainer.evaluate.profile import TEST_PROFILE
 from trainer.evaluate.question import Exam
-from trainer.evaluate.run import Request, read_exam
+from trainer.evaluate.report import Report
+from trainer.evaluate.run import Field, Request, examine, read_exam, write_up
 from trainer.fact import Target, write_targets
 from trainer.pretraining import pretrain
 from trainer.run import start_run
@@ -119,3 +120,39 @@ def _masking(folder: Path, facts: Path, phrasings: Path, base: Path) -> RunConfi
         "save": {"every": 1000},
     }  # fmt: skip
     return parse_config(RunConfig, settings, "mask.yaml")
+
+
+@dataclass(frozen=True)
+class Reports:
+    """The same exam, taken by each of the three as if it were a core."""
+
+    base: Report
+    mask: Report
+    control: Report
+
+
+def examine_all(micro: Micro) -> Reports:
+    """The mask beside base and control; the base as its own core; the control with nothing but guessing beside it."""
+    request = micro.request(micro.mask, micro.control)
+    exam, sources = read_exam(request)
+    mask, base, control = (
+        micro.examinee(folder, role)
+        for folder, role in ((micro.mask, Role.CORE), (micro.base, Role.BASE), (micro.control, Role.CONTROL))
+    )
+
+    def judged(core: Examinee, beside: Examinee | None, ledger: Ledger) -> Report:
+        return write_up(exam, Field(core, base, beside), ledger, request.profile, sources, 0.0, request.attacks)
+
+    ledger = examine(exam, Field(mask, base, control), request.profile, attacks=request.attacks)
+    as_core = Ledger({key: one for key, one in ledger.outcomes.items() if key[1] is not Role.CORE})
+    for (measure, role), outcomes in ledger.outcomes.items():
+        if role is Role.BASE:
+            as_core.outcomes[measure, Role.CORE] = replace(outcomes, role=Role.CORE)
+    never = replace(control, role=Role.CORE)
+    known = Ledger({key: one for key, one in ledger.outcomes.items() if key[1] in (Role.BASE, Role.CHANCE)})
+    alone = examine(exam, Field(never, base, None), request.profile, known, attacks=request.attacks)
+    return Reports(
+        judged(replace(base, role=Role.CORE), control, as_core),
+        judged(mask, control, ledger),
+        judged(never, None, alone),
+    )

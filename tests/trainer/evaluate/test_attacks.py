@@ -1,15 +1,12 @@
 """A gate that never fails is no gate: each kind of model fails where it must, and the one that never knew passes."""
 
-from dataclasses import dataclass, replace
-
 import pytest
 
+from tests.trainer.micro import Micro, Reports, examine_all
 from trainer.evaluate.behaviour import recall_direct
-from trainer.evaluate.examinee import Examinee
-from trainer.evaluate.outcome import Ledger, Role
+from trainer.evaluate.outcome import Role
 from trainer.evaluate.question import Exam, recall
 from trainer.evaluate.report import Report
-from trainer.evaluate.run import Field, examine, read_exam, write_up
 
 
 def outside(report: Report) -> set[str]:
@@ -17,41 +14,9 @@ def outside(report: Report) -> set[str]:
     return {verdict.measure for verdict in report.failed}
 
 
-@dataclass(frozen=True)
-class Reports:
-    """The same exam, taken by each of the three as if it were a core."""
-
-    base: Report
-    mask: Report
-    control: Report
-
-
 @pytest.fixture(scope="module")
-def reports(micro) -> Reports:
-    """The mask beside base and control; the base as its own core; the control with nothing but guessing beside it."""
-    request = micro.request(micro.mask, micro.control)
-    exam, sources = read_exam(request)
-    mask, base, control = (
-        micro.examinee(folder, role)
-        for folder, role in ((micro.mask, Role.CORE), (micro.base, Role.BASE), (micro.control, Role.CONTROL))
-    )
-
-    def judged(core: Examinee, beside: Examinee | None, ledger: Ledger) -> Report:
-        return write_up(exam, Field(core, base, beside), ledger, request.profile, sources, 0.0, request.attacks)
-
-    ledger = examine(exam, Field(mask, base, control), request.profile, attacks=request.attacks)
-    as_core = Ledger({key: one for key, one in ledger.outcomes.items() if key[1] is not Role.CORE})
-    for (measure, role), outcomes in ledger.outcomes.items():
-        if role is Role.BASE:
-            as_core.outcomes[measure, Role.CORE] = replace(outcomes, role=Role.CORE)
-    never = replace(control, role=Role.CORE)
-    known = Ledger({key: one for key, one in ledger.outcomes.items() if key[1] in (Role.BASE, Role.CHANCE)})
-    alone = examine(exam, Field(never, base, None), request.profile, known, attacks=request.attacks)
-    return Reports(
-        judged(replace(base, role=Role.CORE), control, as_core),
-        judged(mask, control, ledger),
-        judged(never, None, alone),
-    )
+def reports(micro: Micro) -> Reports:
+    return examine_all(micro)
 
 
 def share(report: Report, measure: str, role: Role = Role.CORE) -> float:
