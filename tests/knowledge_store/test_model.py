@@ -1,5 +1,6 @@
 """A store against a plain dictionary: after any history, every generation reads as the dictionary says."""
 
+import os
 import tempfile
 from pathlib import Path
 from typing import Any, Literal
@@ -15,6 +16,7 @@ from knowledge_store.fact import Fact
 from knowledge_store.protocol import NOT_FOUND, ValueQuery, parse_values
 from knowledge_store.store import Store
 
+HISTORIES = int(os.environ.get("STORE_HISTORIES", "12"))
 SUBJECTS = ("Ann", "Bob", "Zoë")
 RELATIONS = ("age", "pet")  # pet has several values
 VALUES = ("1", "2", "x; y")
@@ -134,5 +136,5 @@ class StoreMachine(RuleBasedStateMachine):
 
 TestModel = StoreMachine.TestCase
 TestModel.settings = settings(
-    max_examples=12, stateful_step_count=12, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=HISTORIES, stateful_step_count=12, deadline=None, suppress_health_check=list(HealthCheck)
 )
