@@ -73,6 +73,8 @@ _QUOTED = re.compile(rf"&(?=#\d+;)|{_STRUCTURE}")
 _ANSWER = re.compile(rf"{_QUOTED.pattern}|\A\s|\s\Z")
 _FIELD = re.compile(rf"&(?=#\d+;)|{_STRUCTURE}|[|\n\r\v\f\x1c-\x1e\x85\u2028\u2029]|\A\s|\s\Z")
 _REFERENCE = re.compile(r"&#(\d{1,7});")
+_AFTER_SEMICOLON = re.compile(r"(?<=;) +")
+"""All spaces of a run: a reference ends in a semicolon itself."""
 
 
 def _refer(match: re.Match[str]) -> str:
@@ -84,7 +86,7 @@ def escape(text: str) -> str:
 
     `unescape` gives exactly `text` back. An ordinary name or number is its own escape.
     """
-    escaped = _FIELD.sub(_refer, text).replace("; ", ";&#32;")
+    escaped = _AFTER_SEMICOLON.sub(lambda match: "&#32;" * len(match[0]), _FIELD.sub(_refer, text))
     return escaped.replace(" ", "&#32;", 1) if escaped == NOT_FOUND else escaped
 
 

@@ -4,6 +4,7 @@ import asyncio
 import importlib.util
 import ipaddress
 import json
+import os
 import socket
 import threading
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 from knowledge_store.change import Change, FactChange
 from knowledge_store.fact import Fact
@@ -20,6 +22,9 @@ from service.engine.vllm_process import VllmProcess
 
 ROOT = Path(__file__).parent.parent
 DEMO_CORE = ROOT / "models" / "demo-core"
+
+settings.register_profile("repeatable", derandomize=True)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeatable"))
 
 
 @pytest.fixture(scope="session", autouse=True)

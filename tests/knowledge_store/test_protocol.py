@@ -1,7 +1,7 @@
 """The protocol: every text survives escaping, every query and turn survives its rendering, no text forges structure."""
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from knowledge_store import protocol
@@ -54,6 +54,8 @@ def test_every_query_survives_its_rendering(one: str, other: str) -> None:
 
 
 @given(st.lists(texts, max_size=4))
+@example([";  0"])
+@example(["a|  b", "; ", " ;"])
 def test_every_reply_survives_its_rendering(values: list[str]) -> None:
     assert protocol.parse_values(protocol.render_values(values)) == tuple(values)
 
