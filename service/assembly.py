@@ -3,7 +3,6 @@
 Called by ``command.py`` for `serve` and `ask`, and by the facade. Reads no environment, configures no logging.
 """
 
-import asyncio
 import os
 import time
 from collections.abc import AsyncGenerator
@@ -11,7 +10,6 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from knowledge_store.store import Store
-from service import alu
 from service.api.resource import CoreLoader, Resources
 from service.audit import AuditLog
 from service.codec import Codec
@@ -50,7 +48,7 @@ async def load_core(
     if certified and certificate is None:
         raise CoreUnusable(f"{folder} has no core.json, so nothing says which protocol version the core speaks")
     codec = Codec.load(folder)
-    chosen, _ = await asyncio.gather(choose_engine(engine, folder, wait_s=wait_s), asyncio.to_thread(alu.warm_up))
+    chosen = await choose_engine(engine, folder, wait_s=wait_s)
     name = Path(os.path.abspath(folder)).name  # noqa: PTH100, ASYNC240 - no file is touched
     return ServedCore(
         name=name,

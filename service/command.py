@@ -125,7 +125,7 @@ def serve(**given: Any) -> None:
 
 
 async def _serve(settings: "Settings", keys_file: Path | None) -> None:
-    from service import server
+    from service import alu, server
     from service.api.app import create_app
     from service.assembly import assemble, load_core, open_store
     from service.security import KeyRing
@@ -137,6 +137,7 @@ async def _serve(settings: "Settings", keys_file: Path | None) -> None:
         core = await load_core(
             settings.core, settings.engine, store, detectors=settings.detectors, wait_s=settings.engine_wait_s
         )
+        await asyncio.to_thread(alu.warm_up)
         resources = assemble(settings, core, store, keys)
         if keys is not None:
             _greet_first_key(keys)

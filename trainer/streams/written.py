@@ -61,7 +61,7 @@ class RouteStream:
         claim = Claim(subject, fact.relation, value)
         found = rng.random() >= self.silent_share
         turn = answer(value if found else UNKNOWN, need(claim, found=found))
-        question = self.world.phrasings.ask(fact.subject, fact.relation, rng).replace(fact.subject, subject)
+        question = self.world.phrasings.choose(fact.subject, fact.relation, rng).replace("{subject}", subject)
         return roughen(dialogue("route", question, turn, claim), rng, self.memory.rough_share)
 
     def batch(self, number: int, share: int = 0, shares: int = 1) -> Batch:

@@ -2,6 +2,8 @@
 
 import json
 import threading
+import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -38,35 +40,53 @@ def test_a_question_waits_no_longer_than_it_may(start_server: StartServer) -> No
         assert first.result().status_code == 200
 
 
+def best_of_three(attempt: Callable[[], float]) -> float:
+    """Give the shortest of three times: what the service takes, where a busy machine adds to some of them."""
+    return min(attempt() for _ in range(3))
+
+
 @pytest.mark.parametrize("body", [ASKED, CHAT | {"stream": False}, CHAT | {"stream": True}])
-def test_a_client_that_goes_away_frees_its_slot_long_before_the_answer_would_end(
+def test_a_client_that_goes_away_frees_its_slot_within_a_second(
     start_server: StartServer, body: dict[str, Any]
 ) -> None:
     running = start_server(pause_s=0.5)
     path = "/v1/reason" if "question" in body else "/v1/chat/completions"
-    with running.client() as client:
-        client.timeout = httpx.Timeout(5, read=0.8)
-        with pytest.raises(httpx.ReadTimeout), client.stream("POST", path, json=body) as reply:
-            reply.read()
-    wait_until(lambda: running.engine.running == 0, within_s=3)
-    wait_until(lambda: running.resources.serving.gate.running == 0, within_s=3)
+
+    def leave() -> float:
+        with running.client() as client:
+            client.timeout = httpx.Timeout(5, read=0.8)
+            with pytest.raises(httpx.ReadTimeout), client.stream("POST", path, json=body) as reply:
+                reply.read()
+        idle = wait_until(lambda: running.engine.running == 0, within_s=3)
+        return idle + wait_until(lambda: running.resources.serving.gate.running == 0, within_s=3)
+
+    assert best_of_three(leave) < 1
 
 
-def test_a_reader_that_leaves_a_stream_frees_its_slot(
-    start_server: StartServer,
-) -> None:
+def test_a_reader_that_leaves_a_stream_frees_its_slot_within_a_second(start_server: StartServer) -> None:
     running = start_server(pause_s=0.3)
-    body = CHAT | {"stream": True}
-    with running.client() as client, client.stream("POST", "/v1/chat/completions", json=body) as reply:
-        lines = reply.iter_lines()  # held: a generator that is dropped closes the connection
-        next(lines)
-        wait_until(lambda: running.engine.running == 1, within_s=5)
-    wait_until(lambda: running.engine.running == 0, within_s=3)
+
+    def leave() -> float:
+        body = CHAT | {"stream": True}
+        with running.client() as client, client.stream("POST", "/v1/chat/completions", json=body) as reply:
+            lines = reply.iter_lines()  # held: a generator that is dropped closes the connection
+            next(lines)
+            wait_until(lambda: running.engine.running == 1, within_s=5)
+        return wait_until(lambda: running.engine.running == 0, within_s=3)
+
+    assert best_of_three(leave) < 1
 
 
 def test_an_engine_that_is_down_gives_503_at_once_and_works_again_on_its_return(running: Running) -> None:
     with running.client() as client:
         running.engine.down = True
+
+        def ask() -> float:
+            started = time.monotonic()
+            client.post("/v1/reason", json=ASKED)
+            return time.monotonic() - started
+
+        assert best_of_three(ask) < 1
         refused = client.post("/v1/reason", json=ASKED)
         assert (refused.status_code, refused.json()["error"]["code"]) == (503, "engine_unavailable")
         assert refused.headers["retry-after"] == "1"
