@@ -1,6 +1,6 @@
 """Measures what a lookup takes for a match: wrong answers for facts that are gone, and misspelled names found.
 
-    python -m benchmarks.store_thresholds [--facts 10000]
+    python -m benchmarks.store_thresholds [--facts 10000] [--embedder NAME]
 
 A tenth of the facts is never imported, so that not even history knows it. Three worlds: the demo modules, names of
 random syllables, and numbered names. The last line is JSON.
@@ -11,18 +11,15 @@ import json
 import random
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-
-import numpy as np
-from numpy.typing import NDArray
 
 from knowledge_store.change import Change, FactChange
 from knowledge_store.embed import DEFAULT, Embedder, embedder_named
 from knowledge_store.fact import Fact
 from knowledge_store.generation import Generation
 from knowledge_store.lookup import Found
-from knowledge_store.meaning import thresholds_of
+from knowledge_store.meaning import Thresholds, meant, thresholds_of
 from knowledge_store.protocol import ValueQuery
 from knowledge_store.store import Store
 
@@ -156,19 +153,14 @@ def measure_relations(embedder: Embedder, margin: float) -> list[Likeness]:
         found = wrong = 0
         for (name, _), row in zip(asked, scores, strict=True):
             place = names.index(name)
-            chosen = _choose(row, accept, margin)
-            found += chosen == place
-            wrong += chosen not in (place, None)
+            chosen = meant(row, Thresholds(accept, margin))
+            found += chosen == [place]
+            wrong += len(chosen) == 1 and chosen != [place]
             without = row.copy()
             without[place] = -1.0
-            wrong += _choose(without, accept, margin) is not None
+            wrong += len(meant(without, Thresholds(accept, margin))) == 1
         rows.append(Likeness(accept, found / len(asked), wrong / (2 * len(asked))))
     return rows
-
-
-def _choose(scores: NDArray[np.float32], accept: float, margin: float) -> int | None:
-    first, second = np.sort(scores)[::-1][:2]
-    return int(scores.argmax()) if first >= accept and first - second >= margin else None
 
 
 def main() -> None:
@@ -192,9 +184,10 @@ def main() -> None:
     limits = thresholds_of(embedder)
     print(f"\nrelations in other words, {embedder.name}; it takes {limits.accept} with a margin of {limits.margin}")
     print(f"{'accept from':>12} {'found':>7} {'wrong':>7}")
-    for row in measure_relations(embedder, limits.margin):
+    relations = measure_relations(embedder, limits.margin)
+    for row in relations:
         print(f"{row.accept:>12.2f} {row.found:>7.1%} {row.wrong:>7.2%}")
-    print(json.dumps(result))
+    print(json.dumps({"worlds": result, "embedder": embedder.name, "relations": [asdict(it) for it in relations]}))
 
 
 if __name__ == "__main__":

@@ -41,7 +41,7 @@ class Statistics:
     subjects: int
     relations: int
     bytes: int
-    index_keys: int
+    index_subjects: int
     index_exact: bool
     index_recall: float
     index_current: bool
@@ -71,7 +71,7 @@ def gather_statistics(store: Store) -> Statistics:
             subjects=count(name),
             relations=count(relation),
             bytes=_size(store.database, connection),
-            index_keys=index.count,
+            index_subjects=index.count,
             index_exact=index.exact,
             index_recall=index.recall,
             index_current=index.current,
@@ -160,7 +160,7 @@ def _index_faults(store: Store) -> Iterator[str]:
         yield f"the index: {fault}"
     lacking = store.indexer.lacking()
     if lacking:
-        yield f"the index lacks {lacking:,} keys that the store has; metabolism knowledge rebuild"
+        yield f"the index lacks {lacking:,} subjects that the store has; metabolism knowledge rebuild"
 
 
 def back_up(store: Store, target: Path) -> None:

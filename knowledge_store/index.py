@@ -1,9 +1,11 @@
-"""The index of vectors: one for each (subject, relation) that any fact ever had. A finished thing; never changed.
+"""The index of vectors: one for each subject that any fact ever had. A finished thing; never changed.
 
-It holds keys, not values, so a changed value leaves it as it is. What it finds is a proposal: the rows of a generation
-decide what holds. Below `EXACT_BELOW` keys every vector is compared; above, FAISS looks into the nearest lists only,
-as many as a sample needs for the recall `RECALL`, within a bound; the recall that was measured is written down.
-Not here: when one is built (``indexer.py``).
+It holds names, not facts, so a changed value leaves it as it is. What it finds is a proposal: the rows of a generation
+decide what holds. Below `EXACT_BELOW` subjects every vector is compared; above, every vector's 4-bit product code is,
+in registers, and the most likely ones again by 8 bits a dimension: as many as a sample needs for the recall `RECALL`,
+within a bound; the recall that was measured is written down. Not here: when one is built (``indexer.py``).
+
+Source: André et al. 2017, "Accelerated Nearest Neighbor Search with Quick ADC", https://arxiv.org/abs/1704.07355.
 """
 
 import json
@@ -20,14 +22,15 @@ from numpy.typing import NDArray
 from knowledge_store.embed import Vectors
 from knowledge_store.errors import StoreDamaged
 
-EXACT_BELOW = 32_768
-"""Up to here one thread compares all vectors in about two milliseconds (benchmarks/store_table.py)."""
+EXACT_BELOW = 8_192
+"""Up to here one thread compares all vectors in less than half a millisecond."""
 RECALL = 0.98
 """The share of the five nearest that the approximate search must find."""
 _NEAREST = 5
-_TRAINED_PER_LIST = 40
+_DIMENSIONS_A_CODE = 4
+_TRAINED = 16_384
 _SAMPLE = 64
-_SHARE_SEARCHED = 8
+_LEAST_REFINED, _MOST_REFINED = 100, 1_600
 _MANIFEST = "manifest.json"
 
 
@@ -42,113 +45,119 @@ class Manifest:
     covered: int  # all rows up to this number are in it
     witness: str  # the digest of that row
     exact: bool
-    probes: int
+    refined: int
     recall: float
     vectors: str
     vectors_crc: int
-    keys: str
-    keys_crc: int
+    subjects: str
+    subjects_crc: int
 
 
 @dataclass(frozen=True, slots=True)
-class KeyIndex:
-    """An index in memory or mapped from its files. `keys` has a row (subject64, relation_id) for each vector."""
+class SubjectIndex:
+    """An index in memory or mapped from its files. `subjects` has the subject64 of each vector.
+
+    `refined` is how many proposals of the codes are compared again; 0 where every vector is compared as it is.
+    """
 
     vectors: Any
-    keys: NDArray[np.int64]
-    probes: int = 0
+    subjects: NDArray[np.int64]
+    refined: int = 0
     recall: float = 1.0
 
     @property
     def exact(self) -> bool:
-        """Whether every vector is compared."""
-        return self.probes == 0
+        """Whether every vector is compared as it is."""
+        return self.refined == 0
 
     def search(self, vector: Vectors, count: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """Give the scores and keys of the `count` nearest, the nearest first."""
-        scores, places = self.vectors.search(vector[None, :], min(count, len(self.keys)))
+        """Give the scores and subjects of the `count` nearest, the nearest first."""
+        scores, places = _search(self.vectors, vector[None, :], min(count, len(self.subjects)), self.refined)
         there = places[0] >= 0
-        return scores[0][there], self.keys[places[0][there]]
+        return scores[0][there], self.subjects[places[0][there]]
+
+
+def _search(index: Any, queries: Vectors, count: int, refined: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    if not refined:
+        return index.search(queries, count)  # type: ignore[no-any-return]
+    import faiss
+
+    wide = faiss.IndexRefineSearchParameters()
+    wide.k_factor = min(max(refined, 2 * count), index.ntotal) / count
+    return index.search(queries, count, params=wide)  # type: ignore[no-any-return]
 
 
 def build(
-    dimension: int, keys: NDArray[np.int64], embed: Callable[[NDArray[np.int64]], Vectors], chunk: int = 8_192
-) -> KeyIndex:
-    """Index `keys`; `embed` gives the vectors of the keys at some places, in the order of the places."""
+    dimension: int, subjects: NDArray[np.int64], embed: Callable[[NDArray[np.int64]], Vectors], chunk: int = 8_192
+) -> SubjectIndex:
+    """Index `subjects`; `embed` gives the vectors of the subjects at some places, in the order of the places."""
     import faiss
 
-    count = len(keys)
+    count = len(subjects)
     chunks = [np.arange(start, min(start + chunk, count)) for start in range(0, count, chunk)]
     if count < EXACT_BELOW:
         flat = faiss.IndexFlatIP(dimension)
         for places in chunks:
             flat.add(embed(places))
-        return KeyIndex(flat, keys)
-    lists = 2 ** int(np.log2(4 * np.sqrt(count)) - 0.5)
-    index = faiss.IndexIVFScalarQuantizer(
-        faiss.IndexFlatIP(dimension), dimension, lists, faiss.ScalarQuantizer.QT_8bit, faiss.METRIC_INNER_PRODUCT
-    )
-    index.cp.niter = 6
-    index.cp.max_points_per_centroid = _TRAINED_PER_LIST
-    chosen = np.sort(np.random.default_rng(0).choice(count, min(count, lists * _TRAINED_PER_LIST), replace=False))
+        return SubjectIndex(flat, subjects)
+    codes = max(it for it in range(1, dimension // _DIMENSIONS_A_CODE + 1) if dimension % it == 0)
+    scan = faiss.IndexPQFastScan(dimension, codes, 4, faiss.METRIC_INNER_PRODUCT)
+    again = faiss.IndexScalarQuantizer(dimension, faiss.ScalarQuantizer.QT_8bit, faiss.METRIC_INNER_PRODUCT)
+    index = faiss.IndexRefine(scan, again)
+    chosen = np.sort(np.random.default_rng(0).choice(count, min(count, _TRAINED), replace=False))
     index.train(embed(chosen))
     for places in chunks:
         index.add(embed(places))
-    probes, recall = _tune(index, lists, embed(chosen[:: max(1, len(chosen) // _SAMPLE)][:_SAMPLE]))
-    index.nprobe = probes
-    return KeyIndex(index, keys, probes, recall)
+    refined, recall = _tune(index, embed(chosen[:: max(1, len(chosen) // _SAMPLE)][:_SAMPLE]))
+    return SubjectIndex(index, subjects, refined, recall)
 
 
-def _tune(index: Any, lists: int, queries: Vectors) -> tuple[int, float]:
-    """Find how many lists must be looked into, on queries that lie a little beside what is stored."""
+def _tune(index: Any, queries: Vectors) -> tuple[int, float]:
+    """Find how many proposals must be compared again, on queries as far from a name as a question that holds it."""
     noise = np.random.default_rng(1).normal(size=queries.shape).astype(np.float32)
-    queries = queries + 0.3 * noise / np.linalg.norm(noise, axis=1, keepdims=True)
-    index.nprobe = lists
-    truth, _ = index.search(queries, _NEAREST)
-    probes, recall = 4, 0.0
-    # Vectors without clusters would have every list looked into; a bounded search that says its recall is of more use.
-    most = max(64, lists // _SHARE_SEARCHED)
-    while recall < RECALL and probes < min(most, lists):
-        probes *= 2
-        index.nprobe = probes
-        scores, _ = index.search(queries, _NEAREST)
+    queries = queries + noise / np.linalg.norm(noise, axis=1, keepdims=True)
+    truth, _ = index.refine_index.search(queries, _NEAREST)
+    refined, recall = _LEAST_REFINED // 2, 0.0
+    while recall < RECALL and refined < _MOST_REFINED:
+        refined *= 2
+        scores, _ = _search(index, queries, _NEAREST, refined)
         # By score: neighbours at the same distance are as good as each other.
         recall = float((scores >= truth[:, -1:] - 1e-4).mean())
-    return probes, recall
+    return refined, recall
 
 
-def save(index: KeyIndex, folder: Path, *, store: str, embedder: str, covered: int, witness: str) -> None:
+def save(index: SubjectIndex, folder: Path, *, store: str, embedder: str, covered: int, witness: str) -> None:
     """Write `index` into `folder`, for good only when all of it is on the disk; older files are taken away."""
     import faiss
 
     folder.mkdir(parents=True, exist_ok=True)
     stem = f"{covered}-{os.getpid()}-{os.urandom(4).hex()}"
-    vectors, keys = folder / f"{stem}.faiss", folder / f"{stem}.npy"
+    vectors, subjects = folder / f"{stem}.faiss", folder / f"{stem}.npy"
     faiss.write_index(index.vectors, os.fspath(vectors))
-    np.save(keys, index.keys)
+    np.save(subjects, index.subjects)
     manifest = Manifest(
         store=store,
         embedder=embedder,
         dimension=index.vectors.d,
-        count=len(index.keys),
+        count=len(index.subjects),
         covered=covered,
         witness=witness,
         exact=index.exact,
-        probes=index.probes,
+        refined=index.refined,
         recall=index.recall,
         vectors=vectors.name,
         vectors_crc=_checksum(vectors),
-        keys=keys.name,
-        keys_crc=_checksum(keys),
+        subjects=subjects.name,
+        subjects_crc=_checksum(subjects),
     )
     draft = folder / f"{stem}.json"
     draft.write_text(json.dumps(asdict(manifest)))
-    for path in (vectors, keys, draft):
+    for path in (vectors, subjects, draft):
         with path.open("rb") as stream:
             os.fsync(stream.fileno())
     draft.replace(folder / _MANIFEST)
     for path in folder.iterdir():  # whoever has an old one open keeps it
-        if path.name not in (_MANIFEST, vectors.name, keys.name):
+        if path.name not in (_MANIFEST, vectors.name, subjects.name):
             path.unlink(missing_ok=True)
 
 
@@ -160,7 +169,7 @@ def read_manifest(folder: Path) -> Manifest | None:
         return None
 
 
-def load(folder: Path, manifest: Manifest) -> KeyIndex:
+def load(folder: Path, manifest: Manifest) -> SubjectIndex:
     """Map the index of `manifest` into memory.
 
     Raises:
@@ -168,18 +177,15 @@ def load(folder: Path, manifest: Manifest) -> KeyIndex:
     """
     import faiss
 
-    vectors, keys = folder / manifest.vectors, folder / manifest.keys
+    vectors, subjects = folder / manifest.vectors, folder / manifest.subjects
     try:
-        whole = _checksum(vectors) == manifest.vectors_crc and _checksum(keys) == manifest.keys_crc
+        whole = _checksum(vectors) == manifest.vectors_crc and _checksum(subjects) == manifest.subjects_crc
     except OSError as error:
         raise StoreDamaged(f"a file of the index is gone ({error}); it will be rebuilt") from error
     if not whole:
         raise StoreDamaged("a file of the index is not as it was written; it will be rebuilt")
-    flags = 0 if manifest.exact else faiss.IO_FLAG_MMAP | faiss.IO_FLAG_READ_ONLY
-    index: Any = faiss.read_index(os.fspath(vectors), flags)
-    if not manifest.exact:
-        index.nprobe = manifest.probes
-    return KeyIndex(index, np.load(keys, mmap_mode="r"), manifest.probes, manifest.recall)
+    index: Any = faiss.read_index(os.fspath(vectors), faiss.IO_FLAG_MMAP_IFC)
+    return SubjectIndex(index, np.load(subjects, mmap_mode="r"), manifest.refined, manifest.recall)
 
 
 def _checksum(path: Path) -> int:

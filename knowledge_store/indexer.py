@@ -19,9 +19,9 @@ from knowledge_store.database import Database
 from knowledge_store.embed import Embedder, Vectors
 from knowledge_store.errors import KnowledgeError, StoreDamaged
 from knowledge_store.fact import Fact
-from knowledge_store.index import KeyIndex, Manifest, build, load, read_manifest, save
+from knowledge_store.index import Manifest, SubjectIndex, build, load, read_manifest, save
 from knowledge_store.schema import fact
-from knowledge_store.view import View
+from knowledge_store.view import SUBJECTS_AT_ONCE, View
 
 _log = logging.getLogger(__name__)
 
@@ -56,16 +56,15 @@ class IndexStatus:
 class _Segments:
     """What is searched: replaced as a whole, never changed."""
 
-    main: KeyIndex | None = None
+    main: SubjectIndex | None = None
     base: int = 0  # the rows up to this number are in main
-    rest: KeyIndex | None = None
+    rest: SubjectIndex | None = None
     covered: int = 0  # and those up to this one in rest
     generation: int = -1
 
     def lags(self, newest: int) -> bool:
         """Whether so much is searched beside the main index that it should be rebuilt."""
-        size = 0 if self.main is None else len(self.main.keys)
-        return newest - self.base > max(_REBUILD_FROM, _REBUILD_SHARE * size)
+        return newest - self.base > max(_REBUILD_FROM, _REBUILD_SHARE * self.base)
 
 
 class Indexer:
@@ -83,29 +82,32 @@ class Indexer:
         self._fault: str | None = None
         self._opened = False
         self._retry_at = 0.0
-        rows = select(fact.c.id, fact.c.subject64, fact.c.relation_id, fact.c.subject, fact.c.relation)
+        rows = select(fact.c.id, fact.c.subject64, fact.c.subject)
         rows = rows.where(fact.c.id > bindparam("after")).order_by(fact.c.id)
         self._next = f"{database.compile(rows, 'after')} LIMIT {_CHUNK}"
         self._newest = database.compile(select(func.max(fact.c.id)))
-        keys = select(fact.c.id, fact.c.subject64, fact.c.relation_id).where(fact.c.id > bindparam("after"))
-        self._next_keys = f"{database.compile(keys.order_by(fact.c.id), 'after')} LIMIT {8 * _CHUNK}"
+        subjects = select(fact.c.id, fact.c.subject64).where(fact.c.id > bindparam("after"))
+        self._next_subjects = f"{database.compile(subjects.order_by(fact.c.id), 'after')} LIMIT {8 * _CHUNK}"
         self._witness = database.compile(select(fact.c.digest).where(fact.c.id == bindparam("id")), "id")
 
     # --- Searching. ---
 
-    def near(self, view: View, vector: NDArray[np.float32], count: int) -> tuple[Fact, ...]:
-        """Give up to `count` facts that `view` shows, the nearest first."""
+    def near(self, view: View, vector: NDArray[np.float32], count: int) -> tuple[tuple[Fact, ...], ...]:
+        """Give the facts of up to `count` subjects that `view` shows, the nearest first."""
         segments = self._abreast(view.number)
-        for wide in (4 * count, 64 * count):  # many keys of other generations and modules may lie nearer
+        groups: tuple[tuple[Fact, ...], ...] = ()
+        for wide in (4 * count, 64 * count):  # many subjects of other generations and modules may lie nearer
             found = [it.search(vector, wide) for it in (segments.main, segments.rest) if it is not None]
-            keys = [(score, *map(int, key)) for scores, rows in found for score, key in zip(scores, rows, strict=True)]
-            keys.sort(key=lambda key: -key[0])
-            facts: list[Fact] = []
-            for _, subject64, relation_id in keys:
-                facts += view.of_key(subject64, relation_id)
-                if len(facts) >= count:
-                    return tuple(facts[:count])
-        return tuple(facts)
+            ranked = sorted(
+                ((score, int(subject)) for part in found for score, subject in zip(*part, strict=True)), reverse=True
+            )
+            near = list(dict.fromkeys(subject64 for _, subject64 in ranked))
+            groups = ()
+            for start in range(0, len(near), SUBJECTS_AT_ONCE):
+                groups += view.of_keys(near[start : start + SUBJECTS_AT_ONCE])
+                if len(groups) >= count:
+                    return groups[:count]
+        return groups
 
     def _abreast(self, generation: int) -> _Segments:
         segments = self._segments
@@ -132,7 +134,7 @@ class Indexer:
         segments = self._segments
         parts = [it for it in (segments.main, segments.rest) if it is not None]
         return IndexStatus(
-            count=sum(len(it.keys) for it in parts),
+            count=sum(len(it.subjects) for it in parts),
             exact=all(it.exact for it in parts),
             recall=min((it.recall for it in parts), default=1.0),
             covered=segments.covered,
@@ -159,16 +161,15 @@ class Indexer:
         return self._folder
 
     @property
-    def main(self) -> KeyIndex | None:
+    def main(self) -> SubjectIndex | None:
         """The index without what came since, if there is one yet."""
         return self._segments.main
 
     def lacking(self) -> int:
-        """Count the keys of rows that the index covers and does not have; none in a whole index."""
+        """Count the subjects of rows that the index covers and does not have; none in a whole index."""
         segments = self._segments
-        held = {tuple(key) for it in (segments.main, segments.rest) if it is not None for key in it.keys.tolist()}
-        covered, keys, _ = self._all_keys()
-        return len({tuple(key) for key in keys.tolist()} - held) if covered <= segments.covered else 0
+        covered, subjects, _ = self._all_subjects()
+        return int((~_held(segments, subjects)).sum()) if covered <= segments.covered else 0
 
     def restart(self, store: str) -> None:
         """Begin anew: the database is another one."""
@@ -215,11 +216,11 @@ class Indexer:
 
     def rebuild(self) -> Manifest | None:
         """Build the index from the rows, publish its files, and search it from now on."""
-        covered, keys, first_rows = self._all_keys()
+        covered, subjects, first_rows = self._all_subjects()
         if covered == 0:
             self._segments = _Segments()
             return None
-        index = build(self._embedder.dimension, keys, lambda places: self._embed_rows(first_rows[places]))
+        index = build(self._embedder.dimension, subjects, lambda places: self._embed_rows(first_rows[places]))
         witness = self._database.reader().execute(self._witness, (covered,)).fetchone()
         try:
             save(
@@ -239,7 +240,7 @@ class Indexer:
         self._segments = self._extended(_Segments(index, covered, None, covered), 0)
         return read_manifest(self._folder)
 
-    def _load(self) -> tuple[KeyIndex | None, int]:
+    def _load(self) -> tuple[SubjectIndex | None, int]:
         manifest = read_manifest(self._folder)
         if manifest is None:
             return None, 0
@@ -260,11 +261,12 @@ class Indexer:
         rows = self._rows_after(segments.covered)
         if not rows:
             return replace(segments, generation=generation)
-        known = {tuple(key) for key in segments.rest.keys.tolist()} if segments.rest is not None else set()
-        fresh = {(row[1], row[2]): f"{row[3]} {row[4]}" for row in rows if (row[1], row[2]) not in known}
+        names = {subject64: name for _, subject64, name in rows}
+        fresh = np.array(list(names), np.int64)
+        fresh = fresh[~_held(segments, fresh)]
         rest = segments.rest
-        if fresh:
-            rest = _joined(rest, np.array(list(fresh), np.int64), self._embedder.embed(list(fresh.values())))
+        if len(fresh):
+            rest = _joined(rest, fresh, self._embedder.embed([names[it] for it in fresh.tolist()]))
         return replace(segments, rest=rest, covered=rows[-1][0], generation=generation)
 
     def _rows_after(self, number: int) -> list[Any]:
@@ -277,38 +279,47 @@ class Indexer:
     def _newest_row(self) -> int:
         return int(self._database.reader().execute(self._newest, ()).fetchone()[0] or 0)
 
-    def _all_keys(self) -> tuple[int, NDArray[np.int64], NDArray[np.int64]]:
-        """Give the newest row's number, the distinct keys, and the first row of each."""
-        number, parts = 0, [np.empty((0, 3), np.int64)]
-        while rows := self._database.reader().execute(self._next_keys, (number,)).fetchall():
+    def _all_subjects(self) -> tuple[int, NDArray[np.int64], NDArray[np.int64]]:
+        """Give the newest row's number, the distinct subjects in the order of their rows, and the first row of each."""
+        number, parts = 0, [np.empty((0, 2), np.int64)]
+        while rows := self._database.reader().execute(self._next_subjects, (number,)).fetchall():
             if self._closing.is_set():
                 raise StoreDamaged("the store was closed while its index was built")
             parts.append(np.array([tuple(row) for row in rows], np.int64))
             number = rows[-1][0]
         every = np.concatenate(parts)
-        _, first = np.unique(every[:, 1:], axis=0, return_index=True)
+        _, first = np.unique(every[:, 1], return_index=True)
         first.sort()
-        return number, np.ascontiguousarray(every[first, 1:]), np.ascontiguousarray(every[first, 0])
+        return number, np.ascontiguousarray(every[first, 1]), np.ascontiguousarray(every[first, 0])
 
     def _embed_rows(self, numbers: NDArray[np.int64]) -> Vectors:
-        """Embed the keys of rows, whose numbers ascend; rows that are gone since give zeros."""
+        """Embed the subjects of rows, whose numbers ascend; of rows that are gone since, an empty text."""
         if self._closing.is_set():
             raise StoreDamaged("the store was closed while its index was built")
         texts: dict[int, str] = dict.fromkeys(numbers.tolist(), "")
         with self._database.read() as connection:
             for start in range(0, len(numbers), 500):
                 some = numbers[start : start + 500].tolist()
-                rows = select(fact.c.id, fact.c.subject, fact.c.relation).where(fact.c.id.in_(some))
-                texts.update({row.id: f"{row.subject} {row.relation}" for row in connection.execute(rows)})
+                rows = select(fact.c.id, fact.c.subject).where(fact.c.id.in_(some))
+                texts.update({row.id: row.subject for row in connection.execute(rows)})
         return self._embedder.embed(list(texts.values()))
 
 
-def _joined(rest: KeyIndex | None, keys: NDArray[np.int64], vectors: Vectors) -> KeyIndex:
+def _held(segments: _Segments, subjects: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Say of each subject whether a segment has it."""
+    held = np.zeros(len(subjects), bool)
+    for it in (segments.main, segments.rest):
+        if it is not None:
+            held |= np.isin(subjects, it.subjects)
+    return held
+
+
+def _joined(rest: SubjectIndex | None, subjects: NDArray[np.int64], vectors: Vectors) -> SubjectIndex:
     import faiss
 
     index = faiss.IndexFlatIP(vectors.shape[1])
     if rest is not None:
-        index.add(rest.vectors.reconstruct_n(0, len(rest.keys)))
-        keys = np.concatenate([rest.keys, keys])
+        index.add(rest.vectors.reconstruct_n(0, len(rest.subjects)))
+        subjects = np.concatenate([rest.subjects, subjects])
     index.add(vectors)
-    return KeyIndex(index, keys)
+    return SubjectIndex(index, subjects)

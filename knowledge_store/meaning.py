@@ -1,4 +1,4 @@
-"""Likeness of meaning: which of a few names is meant, and which facts a text may be about.
+"""Likeness of meaning: which of a few names is meant, and which subjects a text may be about.
 
 Not here: what is done with a proposal (``phrase.py``), how vectors are searched (``index.py``).
 """
@@ -36,11 +36,17 @@ def thresholds_of(embedder: Embedder) -> Thresholds:
     return NGRAM if embedder.name.startswith("ngram") else SENTENCE
 
 
-class Proposer(Protocol):
-    """Whatever can say which facts lie near a vector."""
+def meant(scores: NDArray[np.float32], limits: Thresholds) -> list[int]:
+    """Give the places of the names that may be meant: one, none, or several that are too near to tell apart."""
+    best = scores.max()
+    return [] if best < limits.accept else np.flatnonzero(scores > best - limits.margin).tolist()
 
-    def near(self, view: View, vector: NDArray[np.float32], count: int) -> tuple[Fact, ...]:
-        """Give up to `count` facts that `view` shows, the nearest first."""
+
+class Proposer(Protocol):
+    """Whatever can say which subjects lie near a vector."""
+
+    def near(self, view: View, vector: NDArray[np.float32], count: int) -> tuple[tuple[Fact, ...], ...]:
+        """Give the facts of up to `count` subjects that `view` shows, the nearest first."""
         ...
 
 
@@ -58,14 +64,15 @@ class Meaning:
         if not names or not text.strip():
             return [], 0.0
         scores = np.stack([self._vector(name) for name in names]) @ self._vector(text)
-        best = float(scores.max())
-        if best < self._thresholds.accept:
-            return [], best
-        close = [name for name, score in zip(names, scores, strict=True) if score > best - self._thresholds.margin]
-        return close, best
+        return [names[place] for place in meant(scores, self._thresholds)], float(scores.max())
 
-    def propose(self, view: View, text: str, count: int = 8) -> tuple[Fact, ...]:
-        """Give the facts whose subject and relation lie nearest to `text`."""
+    def likest(self, text: str, facts: Sequence[Fact]) -> Fact:
+        """Give the one of `facts` whose relation is nearest to `text`."""
+        wanted = self._vector(text)
+        return max(facts, key=lambda it: float(self._vector(it.relation) @ wanted))
+
+    def propose(self, view: View, text: str, count: int = 5) -> tuple[tuple[Fact, ...], ...]:
+        """Give the facts of the subjects whose names lie nearest to `text`."""
         return self._proposer.near(view, self._vector(text), count)
 
     def _vector(self, text: str) -> NDArray[np.float32]:

@@ -33,15 +33,16 @@ class _Mention:
 def find_in_text(view: View, meaning: Meaning, text: str) -> Outcome:
     """Answer a phrase such as ``the capital of France``."""
     mentions = _mentions(view, [word.strip(_EDGE) for word in text.split()[:_WORDS]])
-    proposed: tuple[Fact, ...] = ()
+    proposed: tuple[tuple[Fact, ...], ...] = ()
     if not mentions:
         proposed = meaning.propose(view, text)
-        mentions = [_Mention(facts, rest) for facts, rest in _near_mentions(view, proposed, text)]
+        mentions = list(_near_mentions(proposed, text))
     answers = [(facts, score) for mention in mentions for facts, score in _answers(meaning, mention)]
     best = max((score for _, score in answers), default=0.0)
     facts = tuple(it for some, score in answers if score == best for it in some)
     if not facts:
-        return Missing(tuple(it for mention in mentions for it in mention.facts)[:3] or proposed[:3])
+        near = tuple(meaning.likest(text, group) for group in proposed[:3])
+        return Missing(tuple(it for mention in mentions for it in mention.facts)[:3] or near)
     distinct = {(normalise(it.subject), normalise(it.relation)) for it in facts}
     relation_id = view.relation(facts[0].relation)
     several = len({normalise(it.value) for it in facts}) > 1
@@ -52,14 +53,18 @@ def find_in_text(view: View, meaning: Meaning, text: str) -> Outcome:
 
 def _mentions(view: View, words: list[str]) -> list[_Mention]:
     """Find the names that stand in the text, the longest first; a name within a longer one is not seen."""
+    spans = [
+        range(start, start + size)
+        for size in range(min(_LONGEST_NAME, len(words)), 0, -1)
+        for start in range(len(words) - size + 1)
+    ]
+    names = {span: _names(" ".join(words[span.start : span.stop])) for span in spans}
+    known = view.known([it for some in names.values() for it in some])
     taken: set[int] = set()
     found: list[_Mention] = []
-    for size in range(min(_LONGEST_NAME, len(words)), 0, -1):
-        for start in range(len(words) - size + 1):
-            span = range(start, start + size)
-            if taken.intersection(span):
-                continue
-            facts = _facts_of(view, " ".join(words[start : start + size]))
+    for span in spans:
+        if taken.isdisjoint(span) and not known.isdisjoint(names[span]):
+            facts = _facts_of(view, names[span])
             if facts:
                 taken.update(span)
                 rest = " ".join(word for place, word in enumerate(words) if place not in span)
@@ -67,26 +72,29 @@ def _mentions(view: View, words: list[str]) -> list[_Mention]:
     return found
 
 
-def _facts_of(view: View, name: str) -> tuple[Fact, ...]:
-    if not normalise(name):
-        return ()
-    names = [name, name.removesuffix("'s").removesuffix("’s")]
-    for it in dict.fromkeys(names):
+def _names(text: str) -> list[str]:
+    """Give the normal forms of what may be a name, without and with a possessive's ending."""
+    name = normalise(text)
+    return list(dict.fromkeys(it for it in (name, name.removesuffix("'s").removesuffix("’s")) if it))
+
+
+def _facts_of(view: View, names: list[str]) -> tuple[Fact, ...]:
+    for it in names:
         facts = view.of_subject(it) or tuple(fact for subject in view.aliased(it) for fact in view.of_subject(subject))
         if facts:
             return facts
     return ()
 
 
-def _near_mentions(view: View, proposed: tuple[Fact, ...], text: str) -> Iterable[tuple[tuple[Fact, ...], str]]:
+def _near_mentions(proposed: tuple[tuple[Fact, ...], ...], text: str) -> Iterable[_Mention]:
     key = normalise(text)
-    for subject in dict.fromkeys(it.subject for it in proposed):
-        name = normalise(subject)
+    for facts in proposed:
+        name = normalise(facts[0].subject)
         if not _SHORTEST <= len(name) <= len(key) or not _digits(name) <= _digits(key):
             continue
         place = fuzz.partial_ratio_alignment(name, key, score_cutoff=100.0 * (1.0 - 1.0 / len(name)) - 0.1)
         if place is not None:
-            yield view.of_subject(subject), f"{key[: place.dest_start]} {key[place.dest_end :]}"
+            yield _Mention(facts, f"{key[: place.dest_start]} {key[place.dest_end :]}")
 
 
 def _digits(text: str) -> set[str]:

@@ -22,7 +22,10 @@ from knowledge_store.schema import OPEN, alias, counter, fact, layer, name, retr
 from knowledge_store.spelling import halves
 from knowledge_store.vocabulary import PendingVocabulary, Vocabulary
 
-CHUNK = 8_192
+SHORT = 8_192
+"""A change of fewer facts is staged within the transaction that publishes it."""
+_CHUNK = 32_768
+"""So many rows are written at once: each time, most pages of the table's trees are written, too."""
 _NEW_LAYER = insert(layer)
 _TAKE = (
     update(counter)
@@ -57,18 +60,20 @@ def stage(database: Database, vocabulary: Vocabulary, change: Change) -> Staged:
     """
     staged = Staged(change)
     numbered = _checked(change)
-    chunk = list(islice(numbered, CHUNK))
-    if len(chunk) < CHUNK:
+    chunk = list(islice(numbered, SHORT))
+    if len(chunk) < SHORT:
         staged.rest = chunk
         return staged
     staged.durable = True
+    chunk += islice(numbered, _CHUNK - SHORT)
     try:
         while chunk:
+            prepared = _prepare(chunk)  # before the lock is taken: others write meanwhile
             with database.write() as connection:
                 pending = PendingVocabulary(vocabulary, connection)
-                write_chunk(connection, pending, staged, chunk)
+                _write(connection, pending, staged, prepared)
             pending.settle()
-            chunk = list(islice(numbered, CHUNK))
+            chunk = list(islice(numbered, _CHUNK))
     except BaseException:
         discard(database, staged)
         raise
@@ -92,42 +97,67 @@ def sweep_layer(connection: Connection, layer_id: int) -> None:
     connection.execute(delete(layer).where(layer.c.id == layer_id))
 
 
+@dataclass(slots=True)
+class _Prepared:
+    """A chunk as rows that lack only what must be asked under the lock. Places are within the chunk."""
+
+    count: int
+    rows: list[tuple[int, int, str, tuple[Any, ...]]] = field(default_factory=list)  # place, subject64, relation, rest
+    aliases: list[tuple[int, int, int]] = field(default_factory=list)  # alias64, place, subject64
+    retractions: list[tuple[int, int, str, int | None]] = field(default_factory=list)
+    names: dict[int, tuple[int, int, int]] = field(default_factory=dict)
+
+
+def _prepare(chunk: Sequence[tuple[int, FactChange]]) -> _Prepared:
+    made = _Prepared(len(chunk))
+    written: dict[str, int] = {}  # files tell of one subject after the other, so of each one once
+    for place, (ordinal, item) in enumerate(chunk):
+        it = item.fact
+        subject64 = written.get(it.subject)
+        if subject64 is None:
+            subject64 = written[it.subject] = hash64(normalise(it.subject))
+        if item.delete:
+            value64 = hash64(normalise(it.value)) if it.value else None
+            made.retractions.append((ordinal, subject64, it.relation, value64))
+            continue
+        if subject64 not in made.names:
+            made.names[subject64] = (subject64, *halves(normalise(it.subject)))
+        made.rows.append((place, subject64, it.relation, _rest(it, ordinal)))
+        if it.aliases:
+            made.aliases += [(key64, place, subject64) for key64 in {hash64(normalise(one)) for one in it.aliases}]
+    return made
+
+
 def write_chunk(
-    connection: Connection, pending: PendingVocabulary, staged: Staged, chunk: list[tuple[int, FactChange]]
+    connection: Connection, pending: PendingVocabulary, staged: Staged, chunk: Sequence[tuple[int, FactChange]]
 ) -> None:
     """Write `chunk` into the staged layer, which is made at its first chunk."""
+    _write(connection, pending, staged, _prepare(chunk))
+
+
+def _write(connection: Connection, pending: PendingVocabulary, staged: Staged, made: _Prepared) -> None:
     now = datetime.now(UTC).isoformat()
     if staged.layer_id is None:
         staged.layer_id = take_numbers(connection, "layer", 1)
         connection.execute(_NEW_LAYER, {"id": staged.layer_id, "published": False, "touched": now})
     elif not connection.execute(update(layer).where(layer.c.id == staged.layer_id).values(touched=now)).rowcount:
         raise StagingLost("the change took so long that its staged part was swept away; make it again, in less time")
-    first = take_numbers(connection, "fact", len(chunk))
-    rows: list[tuple[Any, ...]] = []
-    aliases: list[tuple[Any, ...]] = []
-    retractions: list[tuple[Any, ...]] = []
-    names: dict[int, tuple[int, int, int]] = {}
-    written: dict[str, int] = {}  # files tell of one subject after the other, so of each one once
-    for number, (ordinal, item) in enumerate(chunk, first):
-        it = item.fact
-        subject64 = written.get(it.subject)
-        if subject64 is None:
-            subject64 = written[it.subject] = hash64(normalise(it.subject))
-        relation_id = pending.number(it.relation)
-        if item.delete:
-            value64 = hash64(normalise(it.value)) if it.value else None
-            retractions.append((staged.layer_id, ordinal, subject64, relation_id, value64))
-            continue
-        if subject64 not in names:
-            names[subject64] = (subject64, *halves(normalise(it.subject)))
-        rows.append(_row(number, staged.layer_id, ordinal, it, subject64, relation_id))
-        if it.aliases:
-            aliases += [(key64, number, subject64) for key64 in {hash64(normalise(other)) for other in it.aliases}]
-    staged.count += len(chunk)
-    staged.retracts |= bool(retractions)
+    number, layer_id = pending.number, staged.layer_id
+    first = take_numbers(connection, "fact", made.count)
+    rows = [
+        (first + place, layer_id, 0, OPEN, subject64, number(relation), *rest)
+        for place, subject64, relation, rest in made.rows
+    ]
+    aliases = [(alias64, first + place, subject64) for alias64, place, subject64 in made.aliases]
+    retractions = [
+        (layer_id, ordinal, subject64, number(relation), value64)
+        for ordinal, subject64, relation, value64 in made.retractions
+    ]
+    staged.count += made.count
+    staged.retracts |= bool(made.retractions)
     for table, values in ((fact, rows), (alias, aliases), (retraction, retractions)):
         insert_rows(connection, table, values)
-    insert_rows(connection, name, list(names.values()), known_ones=True)
+    insert_rows(connection, name, list(made.names.values()), known_ones=True)
 
 
 def take_numbers(connection: Connection, of: str, count: int) -> int:
@@ -159,14 +189,9 @@ def _insertion(table: Table, database: str, dialect: Dialect) -> str:
     return _INSERTIONS[key]
 
 
-def _row(number: int, layer_id: int, ordinal: int, it: Fact, subject64: int, relation_id: int) -> tuple[Any, ...]:
+def _rest(it: Fact, ordinal: int) -> tuple[Any, ...]:
+    """Give the columns of a row after the relation's number."""
     return (
-        number,
-        layer_id,
-        0,
-        OPEN,
-        subject64,
-        relation_id,
         hash64(normalise(it.value)),
         it.subject,
         it.relation,

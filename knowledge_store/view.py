@@ -32,6 +32,10 @@ PAGE_LIMIT = 1_000
 _NEAR_LIMIT = 2_000
 """So many rows are read that share half a misspelled name; where more do, a near name may stay unfound."""
 
+SUBJECTS_AT_ONCE = 5
+_KEYS_AT_ONCE = (16, 128)
+"""Sizes of the statement that asks for many names; what is left over is filled with repetitions."""
+
 _SHOWN = (fact.c.layer_id, fact.c.relation_id, *(fact.c[name] for name in COLUMNS))
 _HOLDS = (fact.c.from_gen <= bindparam("g"), fact.c.to_gen > bindparam("h"))
 
@@ -47,6 +51,10 @@ class Statements:
 
         self.values = by("subject64", "relation_id")
         self.of_subject = by("subject64")
+        numbers = [f"subject{place}" for place in range(SUBJECTS_AT_ONCE)]
+        several = fact.c.subject64.in_([bindparam(it) for it in numbers])
+        rows = select(fact.c.subject64, *_SHOWN).where(several, *_HOLDS).order_by(fact.c.id)
+        self.of_subjects = f"{database.compile(rows, *numbers, 'g', 'h')} LIMIT {ROW_LIMIT}"
         self.subjects = by("value64", "relation_id")
         self.of_value = by("value64")
         ever = select(fact.c.subject).where(fact.c.subject64 == bindparam("subject64"))
@@ -65,6 +73,14 @@ class Statements:
             .where(alias.c.alias64 == bindparam("alias64"), *_HOLDS)
         )
         self.aliased = database.compile(named, "alias64", "g", "h")
+
+        def known(size: int) -> str:
+            ones, others = ([f"{kind}{place}" for place in range(size)] for kind in ("name", "alias"))
+            subjects = select(name.c.subject64).where(name.c.subject64.in_([bindparam(it) for it in ones]))
+            aliases = select(alias.c.alias64).where(alias.c.alias64.in_([bindparam(it) for it in others]))
+            return database.compile(subjects.union_all(aliases), *ones, *others)
+
+        self.known = {size: known(size) for size in _KEYS_AT_ONCE}
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,15 +129,25 @@ class View:
             raise translate(error) from error
         return self._first(rows, key) if rows else ()
 
-    def of_key(self, subject64: int, relation_id: int) -> tuple[Fact, ...]:
-        """Give the facts of a subject and a relation by their numbers: for what an index proposes."""
-        return self._first(self._run(self._sql.values, subject64, relation_id), None)
-
     def of_subject(self, subject: str) -> tuple[Fact, ...]:
         """Give all facts of a subject; each relation from the first module that has it."""
         key = normalise(subject)
+        return self._by_relation(self._run(self._sql.of_subject, hash64(key)), key)
+
+    def of_keys(self, subjects64: Sequence[int]) -> tuple[tuple[Fact, ...], ...]:
+        """Give the facts of each subject that has any, by their numbers and in their order: what an index proposes."""
+        rows: dict[int, list[Any]] = {it: [] for it in subjects64}
+        for place in range(0, len(subjects64), SUBJECTS_AT_ONCE):
+            some = list(subjects64[place : place + SUBJECTS_AT_ONCE])
+            some += some[-1:] * (SUBJECTS_AT_ONCE - len(some))
+            for subject64, *row in self._run(self._sql.of_subjects, *some):
+                rows[subject64].append(row)
+        groups = (self._by_relation(some, None) for some in rows.values())
+        return tuple(it for it in groups if it)
+
+    def _by_relation(self, rows: list[Any], key: str | None) -> tuple[Fact, ...]:
         by_relation: dict[int, list[Any]] = {}
-        for row in self._run(self._sql.of_subject, hash64(key)):
+        for row in rows:
             by_relation.setdefault(row[1], []).append(row)
         return tuple(it for rows in by_relation.values() for it in self._first(rows, key))
 
@@ -147,6 +173,17 @@ class View:
     def ever_knew(self, subject: str) -> bool:
         """Whether the store ever had a fact of the subject: then the name is no slip of the pen."""
         return bool(self._execute(self._sql.ever, (hash64(normalise(subject)),)))
+
+    def known(self, names: Sequence[str]) -> set[str]:
+        """Give those of some normal forms that any fact ever had for a subject or an alias: a few queries for all."""
+        by_key = {hash64(it): it for it in names}
+        keys, found = list(by_key), set[int]()
+        while keys:
+            size = next((it for it in _KEYS_AT_ONCE if it >= len(keys)), _KEYS_AT_ONCE[-1])
+            some, keys = keys[:size], keys[size:]
+            some += some[-1:] * (size - len(some))
+            found.update(row[0] for row in self._execute(self._sql.known[size], (*some, *some)))
+        return {by_key[it] for it in found}
 
     def one_edit_from(self, subject: str) -> tuple[str, ...]:
         """Give the subjects, as written, whose names are one edit from `subject`."""

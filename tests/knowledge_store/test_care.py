@@ -1,5 +1,6 @@
 """Backups come back, old schemas are brought up, damage is found, and another embedder is refused."""
 
+import json
 import os
 import re
 import sys
@@ -17,10 +18,10 @@ from knowledge_store.command import knowledge
 from knowledge_store.embed import DEFAULT, NgramEmbedder, SentenceEmbedder
 from knowledge_store.errors import EmbedderMismatch, NotAStore, StoreDamaged, StoreUnavailable
 from knowledge_store.fact import Fact
-from knowledge_store.index import EXACT_BELOW, RECALL, build
+from knowledge_store.index import EXACT_BELOW, RECALL, build, load, read_manifest, save
 from knowledge_store.lookup import Found, MatchKind, Missing
 from knowledge_store.migration import MIGRATIONS, migrate
-from knowledge_store.protocol import ValueQuery
+from knowledge_store.protocol import TextQuery, ValueQuery
 from knowledge_store.schema import SCHEMA_VERSION, fact, state
 from knowledge_store.store import Store
 
@@ -139,18 +140,39 @@ def test_the_default_embedder_gives_one_text_what_it_gives_many() -> None:
     assert (time.process_time() - begin) / 200 < 0.001
 
 
-def test_an_approximate_index_measures_its_recall() -> None:
+def test_an_approximate_index_measures_its_recall_and_is_mapped_from_its_file(tmp_path: Path) -> None:
     chance = np.random.default_rng(0)
     centres = chance.normal(size=(200, 64)).astype(np.float32)
     vectors = centres[chance.integers(0, 200, EXACT_BELOW + 1_000)]
     vectors = vectors + 0.2 * chance.normal(size=vectors.shape).astype(np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    keys = np.stack([np.arange(len(vectors)), np.zeros(len(vectors), np.int64)], axis=1)
-    index = build(64, keys, lambda places: vectors[places])
+    index = build(64, np.arange(len(vectors)), lambda places: vectors[places])
     assert not index.exact
     assert index.recall >= RECALL
-    hits = [index.search(vectors[place], 5)[1][0][0] == place for place in range(0, 2_000, 20)]
+    asked = range(0, 2_000, 20)
+    hits = [index.search(vectors[place], 5)[1][0] == place for place in asked]
     assert np.mean(hits) > 0.95
+    save(index, tmp_path, store="s", embedder="e", covered=1, witness="")
+    manifest = read_manifest(tmp_path)
+    assert manifest is not None
+    mapped = load(tmp_path, manifest)
+    assert not mapped.exact
+    for place in asked:
+        for one, other in zip(index.search(vectors[place], 5), mapped.search(vectors[place], 5), strict=True):
+            np.testing.assert_array_equal(one, other)
+
+
+def test_an_index_that_another_version_wrote_is_made_anew(store: Store, location: str) -> None:
+    put(store, ("Jeathea Labs", "value", "1"))
+    store.index()
+    path = store.indexer.folder / "manifest.json"
+    written = json.loads(path.read_text())
+    path.write_text(json.dumps({"probes" if key == "refined" else key: value for key, value in written.items()}))
+    with Store.open(location) as again:
+        assert again.index().current
+        with again.generation() as head:
+            assert head.lookup(TextQuery("value of Jeatha Labs")).text == "1"
+    assert json.loads(path.read_text()).keys() == written.keys()
 
 
 def test_every_command_on_the_page_on_generations_exists() -> None:

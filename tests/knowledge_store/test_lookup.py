@@ -43,6 +43,12 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Generation]:
         ("the capital of France", "Paris", MatchKind.SEMANTIC),
         ("What is the calling code of Spain?", "34", MatchKind.SEMANTIC),
         ("headquarters of Jeathea Labbs", "Wellington", MatchKind.SEMANTIC),
+        ("France's capital", "Paris", MatchKind.SEMANTIC),
+        (
+            f"{'please, if you can, do tell me ' * 3} what the capital of France's neighbours' France is",
+            "Paris",
+            MatchKind.SEMANTIC,
+        ),
     ],
 )
 def test_a_query_is_answered_and_says_how_it_matched(
@@ -102,6 +108,12 @@ def test_a_deleted_subject_is_not_taken_for_its_neighbour(store: Store) -> None:
     with store.generation() as head:
         assert isinstance(head.lookup(ValueQuery("Iran", "capital")), Missing)
         assert isinstance(head.lookup(TextQuery("capital of Iran")), Missing)
+
+
+def test_of_near_subjects_the_relation_nearest_to_the_words_is_suggested(world: Generation) -> None:
+    outcome = world.lookup(TextQuery("the capital of Fransylvania"))
+    assert isinstance(outcome, Missing)
+    assert "capital" in {it.relation for it in outcome.suggestions}
 
 
 def test_every_single_edit_of_a_name_is_found_by_one_of_its_halves() -> None:
