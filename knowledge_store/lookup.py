@@ -32,7 +32,7 @@ def look_up(view: View, meaning: Meaning, query: Query) -> Outcome:
                 return _values(view, facts, MatchKind.EXACT)
             return _find_values(view, meaning, subject, relation, relation_id)
         case SubjectQuery(relation, value):
-            return _find_subjects(view, relation, value)
+            return _find_subjects(view, meaning, relation, value)
         case RelationsQuery(subject):
             return _find_relations(view, subject)
         case TextQuery(text):
@@ -80,14 +80,20 @@ def _find_values(view: View, meaning: Meaning, subject: str, relation: str, rela
 
 
 def _find_relation(view: View, meaning: Meaning, relation: str, facts: tuple[Fact, ...]) -> Outcome:
+    near, match, score = _near_relations(meaning, relation, facts)
+    return _of_several(view, near, match, score) or Missing(facts[:3])
+
+
+def _near_relations(
+    meaning: Meaning, relation: str, facts: tuple[Fact, ...]
+) -> tuple[list[tuple[Fact, ...]], MatchKind, float]:
+    """Give those of `facts` whose relation is `relation` misspelled, or else in other words; a group a relation."""
     key = normalise(relation)
     near = _grouped(it for it in facts if one_edit_apart(normalise(it.relation), key))
-    outcome = _of_several(view, near, MatchKind.SPELLING, _likeness(key))
-    if outcome is not None:
-        return outcome
+    if near:
+        return near, MatchKind.SPELLING, _likeness(key)
     meant, score = meaning.choose(relation, _distinct(it.relation for it in facts))
-    alike = [tuple(it for it in facts if it.relation == name) for name in meant]
-    return _of_several(view, alike, MatchKind.SEMANTIC, score) or Missing(facts[:3])
+    return [tuple(it for it in facts if it.relation == name) for name in meant], MatchKind.SEMANTIC, score
 
 
 def _find_misspelled(view: View, subject: str, ids: list[int]) -> Outcome:
@@ -101,16 +107,23 @@ def _find_misspelled(view: View, subject: str, ids: list[int]) -> Outcome:
     )
 
 
-def _find_subjects(view: View, relation: str, value: str) -> Outcome:
-    match, relation_id = MatchKind.EXACT, view.relation(relation)
-    facts = view.subjects(value, relation_id) if relation_id is not None else ()
+def _find_subjects(view: View, meaning: Meaning, relation: str, value: str) -> Outcome:
+    match, score, known = MatchKind.EXACT, 1.0, view.relation(relation)
+    facts = view.subjects(value, known) if known is not None else ()
     if not facts:
-        match, relation_id = MatchKind.ALIAS, view.declarations.by_alias.get(normalise(relation), relation_id)
-        if relation_id is not None:
-            facts = tuple(it for name in (value, *view.aliased(value)) for it in view.subjects(name, relation_id))
+        match, known = MatchKind.ALIAS, view.declarations.by_alias.get(normalise(relation), known)
+        if known is not None:
+            facts = tuple(it for name in (value, *view.aliased(value)) for it in view.subjects(name, known))
     if not facts:
-        return Missing()
-    return Found(facts, match, 1.0, render_values(_distinct(it.subject for it in facts)))
+        held = view.of_value(value)
+        # A relation that the store knows is right: nothing just has this value in it.
+        near, match, score = ([], match, score) if known is not None else _near_relations(meaning, relation, held)
+        if len(near) > 1:
+            return Ambiguous(tuple(it for some in near for it in some), match, score)
+        if not near:
+            return Missing(held[:3])
+        facts = near[0]
+    return Found(facts, match, score, render_values(_distinct(it.subject for it in facts)))
 
 
 def _find_relations(view: View, subject: str) -> Outcome:

@@ -35,6 +35,9 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Generation]:
     [
         ("  FRANCE |  Capital ", "Paris", MatchKind.EXACT),
         ("? | capital | paris", "France", MatchKind.EXACT),
+        ("? | captial | Paris", "France", MatchKind.SPELLING),
+        ("? | capitals | Paris", "France", MatchKind.SPELLING),
+        ("? | the capital | Paris", "France", MatchKind.SEMANTIC),
         ("Frence | capital", "Paris", MatchKind.SPELLING),
         ("Farnce | capital", "Paris", MatchKind.SPELLING),
         ("France | captial", "Paris", MatchKind.SPELLING),
@@ -66,6 +69,8 @@ def test_a_query_is_answered_and_says_how_it_matched(
     [
         "Francia | capital",
         "France | ceo",
+        "? | ceo | Paris",
+        "? | melting | Paris",
         "Frence | ceo",
         "Atlantis | capital",
         "the capital of Atlantis",
