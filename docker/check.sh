@@ -16,6 +16,7 @@ cd "$(dirname "$0")/.."
 PARTS=${*:-build up network backup replicas sticky watch train embedded}
 START_TIMEOUT_S=${START_TIMEOUT_S:-600}
 SCRATCH=$(mktemp -d)
+chmod 755 "$SCRATCH"  # a container reads the backup in it, and it is not root
 export DOCKER_BUILDKIT=1 COMPOSE_DOCKER_CLI_BUILD=1 COMPOSE_PROJECT_NAME=metabolismcheck COMPOSE_PROFILES=cpu
 free_port() { python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'; }
 PORT=$(free_port)

@@ -1,8 +1,9 @@
 """Publishing: a staged layer becomes part of a generation, in one transaction, by statements over sets.
 
-The steps for a merge: resolve what the change says twice, close what it retracts, drop what is already there, close
-what it supersedes, and move the rest into the module's layer. Into an empty module, and for a replacement, the staged
-layer itself becomes the module's. Not here: reading the change (``staging.py``), modules as such (``module.py``).
+The steps for a merge: resolve what the change says twice, close what it overtakes on its way or retracts, drop what
+is already there, close what it supersedes, and move the rest into the module's layer. So a change does what its parts
+would do one after the other. Into an empty module, and for a replacement, the staged layer becomes the module's.
+Not here: reading the change (``staging.py``), modules as such (``module.py``).
 """
 
 from collections.abc import Iterable, Sequence
@@ -71,10 +72,15 @@ def publish(
     target = Target(staged.change.module, None if state is None else state.layer_id, policy, generation)
     tally = Tally(layer_id=target.layer_id, facts=0 if state is None else state.facts)
     many = multivalued(connection)
+    merging = state is not None and state.facts and staged.change.mode == "merge"
+    overtaken: set[int] = set()
     if staged.count > 1 and staged.prepared is None:
-        _resolve(connection, staged.layer_id, target, tally, many)
-    if state is not None and state.facts and staged.change.mode == "merge":
-        _merge(connection, staged, target, tally, many)
+        dropped = _resolve(connection, staged.layer_id, target, tally, many)
+        if merging:
+            overtaken = _overtaken(connection, staged.layer_id, dropped, target, many)
+        _delete(connection, dropped)
+    if merging:
+        _merge(connection, staged, target, tally, many, overtaken)
         tally.facts += tally.moved - tally.closed
     else:
         if staged.prepared is None or staged.prepared[0] != state:
@@ -105,13 +111,15 @@ def prepare_replacement(connection: Connection, staged: Staged, state: State | N
     target = Target(staged.change.module, None if state is None else state.layer_id, policy, 0)
     tally = Tally(layer_id=target.layer_id, facts=0 if state is None else state.facts)
     many = multivalued(connection)
-    _resolve(connection, staged.layer_id, target, tally, many)
+    _delete(connection, _resolve(connection, staged.layer_id, target, tally, many))
     _compare(connection, staged.layer_id, target, tally, many)
     staged.prepared = (state, tally)
 
 
-def _resolve(connection: Connection, layer_id: int, target: Target, tally: Tally, many: list[int]) -> None:
+def _resolve(connection: Connection, layer_id: int, target: Target, tally: Tally, many: list[int]) -> list[int]:
     """Settle what the staged layer says more than once of the same subject and relation, in the change's order.
+
+    Gives the rows that do not stand in the end.
 
     Raises:
         Contradiction: it gives a functional relation two values, and the module's policy is to reject that.
@@ -123,8 +131,20 @@ def _resolve(connection: Connection, layer_id: int, target: Target, tally: Tally
         said = [*connection.execute(statements.said, key), *connection.execute(statements.unsaid, key)]
         said.sort(key=lambda row: int(row.ordinal))
         dropped += _fold(said, relation_id not in many, target, tally)
-    _delete(connection, dropped)
     _refuse(target, tally)
+    return dropped
+
+
+def _overtaken(
+    connection: Connection, layer_id: int, dropped: Sequence[int], target: Target, many: list[int]
+) -> set[int]:
+    """Give the module's rows that a dropped row took the place of, before something else took its own."""
+    statements, found = set_statements(), set[int]()
+    statement = statements.overtaken if target.policy is Policy.NEWEST else statements.overtaken_twins
+    keys = {"staged": layer_id, "layer": target.layer_id, "many": many}
+    for place in range(0, len(dropped), _BATCH):
+        found.update(connection.scalars(statement, keys | {"ids": dropped[place : place + _BATCH]}))
+    return found
 
 
 def _fold(said: Iterable[Any], functional: bool, target: Target, tally: Tally) -> list[int]:
@@ -179,7 +199,9 @@ def _refuse(target: Target, tally: Tally) -> None:
         raise Contradiction(target.module, tuple(tally.conflicts))
 
 
-def _merge(connection: Connection, staged: Staged, target: Target, tally: Tally, many: list[int]) -> None:
+def _merge(
+    connection: Connection, staged: Staged, target: Target, tally: Tally, many: list[int], overtaken: set[int]
+) -> None:
     """Make the resolved layer part of the target's layer, from the target's generation on.
 
     Raises:
@@ -187,9 +209,11 @@ def _merge(connection: Connection, staged: Staged, target: Target, tally: Tally,
     """
     statements = set_statements()
     layers = {"staged": staged.layer_id, "layer": target.layer_id}
+    present: dict[int, int] = dict(map(tuple, connection.execute(statements.present, layers)))
+    _close(connection, target, tally, list(overtaken - set(present.values())))
     if staged.retracts:
         _close(connection, target, tally, connection.scalars(statements.retracted, layers).all())
-    tally.unchanged += _delete(connection, connection.scalars(statements.present, layers).all())
+    tally.unchanged += _delete(connection, list(present))
     keys = layers | {"many": many}
     if target.policy is Policy.NEWEST:
         superseded = connection.scalars(statements.superseded, keys).all()

@@ -16,7 +16,10 @@ from knowledge_store.schema import OPEN, declaration, fact, retraction
 
 @dataclass(frozen=True, slots=True)
 class SetStatements:
-    """Parameters: `staged` and `layer` are layers, `number` a generation, `many` the relations of several values."""
+    """Parameters: `staged` and `layer` are layers, `number` a generation, `many` the relations of several values.
+
+    What is `overtaken` is superseded by the staged rows `ids`.
+    """
 
     said_twice: Any
     said: Any
@@ -26,6 +29,8 @@ class SetStatements:
     rivals: Any
     superseded: Any
     superseded_twins: Any
+    overtaken: Any
+    overtaken_twins: Any
     replaced: Any
     move: Any
     close: Any
@@ -70,14 +75,18 @@ def set_statements() -> SetStatements:
     rival = and_(overlapping, old.c.value64 != new.c.value64, old.c.relation_id.not_in(many))
     twin = and_(overlapping, old.c.value64 == new.c.value64)
     counterpart = or_(old.c.value64 == new.c.value64, old.c.relation_id.not_in(many))
+    superseded = select(old.c.id).select_from(new.join(old, and_(overlapping, counterpart)))
+    superseded_twins = select(old.c.id).select_from(new.join(old, twin))
     both = select(func.count(new.c.id.distinct()), func.count(old.c.id.distinct()))
     return SetStatements(
         **_said(staged),
         retracted=_retracted(old, staged, layer).where(not_(exists(select(new.c.id).where(same)))),
-        present=select(new.c.id).select_from(new.join(old, same)),
+        present=select(new.c.id, old.c.id).select_from(new.join(old, same)),
         rivals=select(old.c.id, new.c.id).select_from(new.join(old, rival)).order_by(new.c.ordinal),
-        superseded=select(old.c.id).select_from(new.join(old, and_(overlapping, counterpart))),
-        superseded_twins=select(old.c.id).select_from(new.join(old, twin)),
+        superseded=superseded,
+        superseded_twins=superseded_twins,
+        overtaken=superseded.where(new.c.id.in_(ids)),
+        overtaken_twins=superseded_twins.where(new.c.id.in_(ids)),
         replaced=both.select_from(new.join(old, and_(same_key, old.c.to_gen == bindparam("number"), counterpart))),
         move=update(fact).where(fact.c.layer_id == staged).values(layer_id=layer, from_gen=bindparam("number")),
         close=update(fact).where(fact.c.id.in_(ids)).values(to_gen=bindparam("number")),

@@ -4,6 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from knowledge_store.care import verify
 from knowledge_store.change import Change, FactChange, Policy
 from knowledge_store.declaration import Declaration
 from knowledge_store.errors import (
@@ -88,6 +89,29 @@ def test_the_last_word_of_a_change_counts(store: Store) -> None:
     assert ask_head(store, "a | b") == "NOT FOUND"
     store.commit(Change("m", "merge", [FactChange(fact, delete=True), FactChange(fact)]))
     assert ask_head(store, "a | b") == "1"
+
+
+@pytest.mark.parametrize(
+    ("says", "stands", "counts"),
+    [
+        ([("2", False), ("2", True)], "NOT FOUND", (0, 0, 1)),  # what a value took the place of does not come back
+        ([("2", False), ("2", True), ("1", True)], "NOT FOUND", (0, 0, 1)),
+        ([("2", False), ("1", False)], "1", (0, 0, 0)),
+        ([("2", False), ("2", True), ("1", False)], "1", (0, 0, 0)),
+        ([("2", False), ("3", False)], "3", (0, 1, 0)),
+        ([("1", True), ("1", False)], "1", (0, 0, 0)),
+    ],
+)
+def test_a_change_does_what_its_parts_would_one_after_the_other(
+    store: Store, says: list[tuple[str, bool]], stands: str, counts: tuple[int, int, int]
+) -> None:
+    store.commit(merge("m", ("a", "b", "1"), ("other", "b", "1")))
+    facts = [FactChange(Fact("a", "b", value, "m"), delete) for value, delete in says]
+    report = store.commit(Change("m", "merge", facts))
+    assert ask_head(store, "a | b") == stands
+    assert (report.added, report.changed, report.deleted) == counts
+    assert report.generation == (2 if any(counts) else 1)
+    assert verify(store) == ()
 
 
 def test_a_dry_run_counts_and_changes_nothing(store: Store) -> None:
