@@ -215,7 +215,7 @@ part_replicas() {
   sleep 5
   compose restart --timeout 60 replica-a >/dev/null 2>&1; await replica-a; sleep 3
   compose restart --timeout 60 replica-b >/dev/null 2>&1; await replica-b
-  wait "$load" || { cat "$SCRATCH/load.log"; die "the load lost something"; }
+  wait "$load" || { cat "$SCRATCH/load.log"; compose logs --no-color --timestamps balancer | tail -40; die "the load lost something"; }
   pass "$(cat "$SCRATCH/load.log")"
   compose restart --timeout 60 database >/dev/null 2>&1
   await database

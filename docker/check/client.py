@@ -61,7 +61,7 @@ class Load:
     deadline: float
     answered: int = 0
     slowest_s: float = 0.0
-    written: list[str] = field(default_factory=list)
+    written: list[int] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -73,12 +73,16 @@ class Load:
             try:
                 act(number)
             except HTTPError as error:
-                self.failures.append(f"{error.code} {error.read()[:300]!r}")
+                self.failures.append(f"{self.clock()} {error.code} {error.read()[:300]!r}")
             except (URLError, OSError, KeyError, ValueError) as error:
-                self.failures.append(repr(error))
+                self.failures.append(f"{self.clock()} {error!r}")
             with self.lock:
                 self.slowest_s = max(self.slowest_s, time.monotonic() - began)
             number += 1
+
+    def clock(self) -> str:
+        """The time of day, to be found in the logs."""
+        return time.strftime("%H:%M:%S", time.gmtime())
 
     def question(self, _: int) -> None:
         """Ask one question; any answer that is no error counts."""
@@ -89,16 +93,16 @@ class Load:
     def fact(self, number: int) -> None:
         """Write one fact of its own."""
         swap(self.url, self.key, f"Load {number}", "capital", f"Town {number}", module="load")
-        self.written.append(f"Load {number}")
+        self.written.append(number)
         time.sleep(0.1)
 
-    def lost(self) -> list[str]:
-        """The facts that were confirmed and are not there."""
+    def lost(self) -> list[int]:
+        """The numbers of the facts that were confirmed and are not there."""
         missing = []
-        for number, subject in enumerate(self.written):
-            query = {"query": f"{subject} | capital", "knowledge": {"modules": ["load"]}}
+        for number in self.written:
+            query = {"query": f"Load {number} | capital", "knowledge": {"modules": ["load"]}}
             if call(self.url, self.key, "/v1/knowledge/lookup", query)["text"] != f"Town {number}":
-                missing.append(subject)
+                missing.append(number)
         return missing
 
 
