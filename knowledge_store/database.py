@@ -202,7 +202,8 @@ def _postgres_engine(url: Any) -> Engine:
     if url.drivername in ("postgresql", "postgres"):
         url = url.set(drivername="postgresql+psycopg")
     try:
-        return create_engine(url, paramstyle="format", pool_pre_ping=True)
+        # Named, for a database without an encoding would have the driver give bytes for text.
+        return create_engine(url, paramstyle="format", pool_pre_ping=True, connect_args={"client_encoding": "utf8"})
     except ImportError as error:
         raise StoreUnavailable(
             "PostgreSQL needs the driver psycopg: install the extra with pip install 'digital-metabolism[postgres]'"

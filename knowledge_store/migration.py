@@ -27,6 +27,7 @@ def prepare(database: Database) -> None:
     if database.path is not None:
         check_location(database.path)
     with database.read() as connection:
+        _check_encoding(database, connection)
         version = version_of(connection)
     if version is None:
         with database.write() as connection:
@@ -40,6 +41,16 @@ def prepare(database: Database) -> None:
         if database.path is not None:
             back_up(database, database.path.with_name(f"{database.path.name}.before-{SCHEMA_VERSION}"))
         migrate(database, SCHEMA_VERSION)
+
+
+def _check_encoding(database: Database, connection: Connection) -> None:
+    """Refuse a PostgreSQL database that cannot give every text back as it was written."""
+    encoding = "UTF8" if database.sqlite else connection.exec_driver_sql("SHOW server_encoding").scalar_one()
+    if encoding != "UTF8":
+        raise StoreUnavailable(
+            f"the database's encoding is {encoding}, which cannot hold every text; make one that can: "
+            "CREATE DATABASE metabolism ENCODING 'UTF8' TEMPLATE template0"
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,13 +31,13 @@ def location(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest
     return new_database(request.getfixturevalue("postgres_url"))
 
 
-def new_database(server: str) -> str:
+def new_database(server: str, encoding: str = "UTF8") -> str:
     """Make an empty database on `server`."""
     import psycopg
 
     name = f"test_{uuid.uuid4().hex[:12]}"
     with psycopg.connect(f"{server}/postgres", autocommit=True) as connection:
-        connection.execute(f'CREATE DATABASE "{name}"')
+        connection.execute(f"CREATE DATABASE \"{name}\" ENCODING '{encoding}' LOCALE 'C' TEMPLATE template0")
     return f"{server}/{name}"
 
 

@@ -24,6 +24,7 @@ from knowledge_store.migration import MIGRATIONS, migrate
 from knowledge_store.protocol import TextQuery, ValueQuery
 from knowledge_store.schema import SCHEMA_VERSION, fact, state
 from knowledge_store.store import Store
+from tests.knowledge_store.conftest import new_database
 
 
 def put(store: Store, *facts: tuple[str, str, str]) -> None:
@@ -95,6 +96,13 @@ def test_a_newer_schema_is_refused(store: Store, location: str) -> None:
 
 class OtherEmbedder(NgramEmbedder):
     name = "other"
+
+
+@pytest.mark.postgres
+@pytest.mark.parametrize("encoding", ["SQL_ASCII", "LATIN1"])
+def test_a_database_that_cannot_hold_every_text_is_refused(postgres_url: str, encoding: str) -> None:
+    with pytest.raises(StoreUnavailable, match=f"encoding is {encoding}.*CREATE DATABASE"):
+        Store.open(new_database(postgres_url, encoding))
 
 
 def test_another_embedder_is_refused_with_the_command_that_helps(store: Store, location: str) -> None:
