@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from knowledge_store.change import Change, FactChange
 from knowledge_store.fact import Fact
@@ -23,7 +23,8 @@ from service.engine.vllm_process import VllmProcess
 ROOT = Path(__file__).parent.parent
 DEMO_CORE = ROOT / "models" / "demo-core"
 
-settings.register_profile("repeatable", derandomize=True)
+# A busy machine is slow to draw examples; that is no fault of what is tested.
+settings.register_profile("repeatable", derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeatable"))
 
 
