@@ -23,8 +23,8 @@ from service.engine.vllm_process import VllmProcess
 ROOT = Path(__file__).parent.parent
 DEMO_CORE = ROOT / "models" / "demo-core"
 
-# A busy machine is slow to draw examples; that is no fault of what is tested.
-settings.register_profile("repeatable", derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+# A busy machine is slow to draw and to run examples; that is no fault of what is tested.
+settings.register_profile("repeatable", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeatable"))
 
 
