@@ -193,7 +193,7 @@ part_train() {
   read_key service
   equal "the core that is served" "$(docker exec "$(container service)" python -c 'import json, urllib.request as r; print(json.load(r.urlopen("http://127.0.0.1:8000/health/ready"))["core"])')" core
   local told
-  told=$(client follow "$URL" "$KEY" docker/train/people.ndjson) || die "the trained core: $told"
+  told=$(client look-up "$URL" "$KEY" docker/train/people.ndjson) || die "the trained core: $told"
   pass "$told"
 }
 
