@@ -280,7 +280,11 @@ class ShapeConfig(Strict):
 
     layers: int = Field(default=8, ge=1)
     hidden: int = Field(default=512, ge=8)
-    heads: int = Field(default=8, ge=1)
+    heads: int = Field(
+        default=8,
+        ge=1,
+        description="hidden / heads is a head's size; vLLM's CPU build serves 32, 64, 80, 96, 112, 128 and few others",
+    )
     key_value_heads: int = Field(default=4, ge=1)
     feed_forward: int = Field(default=1408, ge=8)
     positions: int = Field(default=2048, ge=64)
