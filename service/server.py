@@ -13,6 +13,8 @@ from fastapi import FastAPI
 from service.errors import PortTaken
 
 _BACKLOG = 2048
+_KEEP_ALIVE_S = 75
+"""Longer than clients and balancers hold an idle connection: whoever closes first must not be the one who is asked."""
 
 
 def take_port(host: str, port: int) -> socket.socket:
@@ -73,6 +75,7 @@ def make_server(app: FastAPI, *, ready: Callable[[], None], drain_s: float) -> u
         lifespan="on",
         backlog=_BACKLOG,
         server_header=False,
+        timeout_keep_alive=_KEEP_ALIVE_S,
         timeout_graceful_shutdown=max(1, round(drain_s)),
     )
     return _Server(config, ready)
