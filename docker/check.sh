@@ -255,9 +255,9 @@ part_watch() {
   [ "$COMPOSE_PROFILES" = cpu ] || front=replica-a
   for tries in $(seq 30); do
     up=$(docker exec -i "$(container "$front")" python - <docker/check/targets.py || true)
-    case $up in *down*|"") sleep 2 ;; *engine*service*) break ;; *) sleep 2 ;; esac
+    case $up in *down*|*unknown*|"") sleep 2 ;; *engine*service*) break ;; *) sleep 2 ;; esac
   done
-  case $up in *down*|"") die "Prometheus' targets after $tries tries: $up" ;; *engine*service*) pass "$up" ;; *) die "Prometheus' targets: $up" ;; esac
+  case $up in *down*|*unknown*|"") die "Prometheus' targets after $tries tries: $up" ;; *engine*service*) pass "$up" ;; *) die "Prometheus' targets: $up" ;; esac
 }
 
 part_embedded() {
