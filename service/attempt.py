@@ -72,7 +72,7 @@ class Attempt:
         self._end: _End | None = None
         self._hops = self._resumes = 0
         self._engine_s = 0.0
-        self._resent_tokens = self._cached_tokens = 0
+        self._resent_tokens = self._cached_tokens = self._prompt_cached_tokens = 0
         self._started = time.perf_counter()
         self._deadline = asyncio.get_running_loop().time() + question.limits.timeout_s
 
@@ -191,6 +191,8 @@ class Attempt:
     def _note_end(self, chunk: Chunk) -> None:
         if self._hops > 1:
             self._cached_tokens += chunk.cached_tokens or 0
+        else:
+            self._prompt_cached_tokens = chunk.cached_tokens or 0
         if chunk.finish == "length":
             self._end = _End(Finish.LENGTH, "the answer reached its limit of tokens")
         elif self._transcript.parser.pending is None and self._end is None:
@@ -264,6 +266,7 @@ class Attempt:
             reviewer=self._reviewer,
             usage=Usage(
                 prompt_tokens=transcript.prompt_tokens,
+                prompt_cached_tokens=self._prompt_cached_tokens,
                 completion_tokens=transcript.count(Origin.SAMPLED),
                 injected_tokens=transcript.count(Origin.INJECTED),
                 cached_tokens=self._cached_tokens,

@@ -88,6 +88,8 @@ class Usage:
     """Tokens and calls of one answer. `prompt_tokens` counts the prompt once, however often it was resumed."""
 
     prompt_tokens: int
+    prompt_cached_tokens: int
+    """Tokens of the prompt that the engine had in its cache when it first read it."""
     completion_tokens: int
     injected_tokens: int
     cached_tokens: int

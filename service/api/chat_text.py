@@ -85,7 +85,7 @@ def show_usage(answer: Answer) -> ChatUsage:
         prompt_tokens=usage.prompt_tokens,
         completion_tokens=usage.completion_tokens,
         total_tokens=usage.prompt_tokens + usage.completion_tokens,
-        prompt_tokens_details=PromptTokens(cached_tokens=usage.cached_tokens),
+        prompt_tokens_details=PromptTokens(cached_tokens=usage.prompt_cached_tokens),
         x_injected_tokens=usage.injected_tokens,
         x_lookups=usage.lookups,
         x_calcs=usage.calcs,

@@ -191,6 +191,7 @@ class UsageReply(BaseModel):
     model_config = FROM_VALUES
 
     prompt_tokens: int
+    prompt_cached_tokens: int
     completion_tokens: int
     injected_tokens: int
     cached_tokens: int

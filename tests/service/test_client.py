@@ -43,6 +43,7 @@ ANSWER: dict[str, Any] = {
     "usage": dict.fromkeys(
         (
             "prompt_tokens",
+            "prompt_cached_tokens",
             "completion_tokens",
             "injected_tokens",
             "cached_tokens",

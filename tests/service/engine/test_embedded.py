@@ -8,10 +8,13 @@ import pytest
 
 pytest.importorskip("torch")
 
+from knowledge_store.store import Store
 from service.codec import Codec, Message
 from service.engine.base import Chunk, Sampling
 from service.engine.embedded import EmbeddedEngine
 from service.errors import CoreUnusable, EngineRefused
+from service.orchestrator import Orchestrator
+from service.question import Question
 
 ASKED = "Who runs Jeathea Labs?"
 CALL = "<think>\nI need the ceo of Jeathea Labs. <lookup>Jeathea Labs | ceo</lookup>"
@@ -53,6 +56,15 @@ async def test_a_resume_reuses_the_cache_and_samples_the_same(
     assert demo_codec.decode(joined(warm)) == "\n</think>\nIda Novak<|im_end|>"
     assert (warm[-1].cached_tokens or 0) >= len(prompt) + len(sampled) - 1
     assert cold[-1].cached_tokens == 0
+
+
+async def test_of_a_prompt_no_more_is_told_to_be_cached_than_it_has(
+    embedded_engine: EmbeddedEngine, demo_codec: Codec, demo_store: Store
+) -> None:
+    asked = Question((Message("user", "What is the capital of the birthplace of the ceo of Jeathea Labs?"),))
+    made = await Orchestrator(embedded_engine, demo_codec, demo_store, core="demo-core").answer(asked)
+    assert 0 <= made.usage.prompt_cached_tokens < made.usage.prompt_tokens
+    assert made.usage.cached_tokens > made.usage.prompt_tokens, "what resumes had from the cache is counted apart"
 
 
 async def test_another_conversation_does_not_disturb_the_first(

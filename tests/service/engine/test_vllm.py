@@ -109,6 +109,7 @@ async def test_resumes_are_served_from_the_prefix_cache(vllm_url: str, demo_code
     await remote.close()
     assert made.usage.lookups == 3
     assert made.usage.cached_tokens >= 0.5 * made.usage.resent_tokens
+    assert 0 <= made.usage.prompt_cached_tokens < made.usage.prompt_tokens
 
 
 def test_the_started_server_has_a_guard(vllm_process: VllmProcess) -> None:
