@@ -94,11 +94,10 @@ def check_fact(fact: Fact, *, value_required: bool = True) -> None:
     Raises:
         InvalidFact: a name is blank, too long or not text that a database can hold, or a date is none.
     """
-    if not _plain(fact.subject, fact.relation, fact.value):
-        _check_name("subject", fact.subject)
-        _check_name("relation", fact.relation)
-        if value_required or fact.value:
-            _check_name("value", fact.value, VALUE_LIMIT)
+    _check_name("subject", fact.subject)
+    _check_name("relation", fact.relation)
+    if value_required or fact.value:
+        _check_name("value", fact.value, VALUE_LIMIT)
     if fact.source is not None:
         _check_name("source", fact.source)
     if len(fact.aliases) > ALIAS_LIMIT:
@@ -120,18 +119,6 @@ def check_declaration_name(*names: str) -> None:
     """
     for name in names:
         _check_name("relation", name)
-
-
-def _plain(subject: str, relation: str, value: str) -> bool:
-    """Whether nothing can be wrong with these, told at a glance: an import asks for every fact."""
-    every = subject + relation + value
-    return (
-        len(every) <= NAME_LIMIT
-        and every.isascii()
-        and "\0" not in every
-        and not (subject.isspace() or relation.isspace() or value.isspace())
-        and bool(subject and relation and value)
-    )
 
 
 def _check_name(field: str, text: str, limit: int = NAME_LIMIT) -> None:

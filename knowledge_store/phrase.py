@@ -41,8 +41,8 @@ def find_in_text(view: View, meaning: Meaning, text: str) -> Outcome:
     best = max((score for _, score in answers), default=0.0)
     facts = tuple(it for some, score in answers if score == best for it in some)
     if not facts:
-        near = tuple(meaning.likest(text, group) for group in proposed[:3])
-        return Missing(tuple(it for mention in mentions for it in mention.facts)[:3] or near)
+        named = tuple(it for mention in mentions for it in mention.facts)[:3]
+        return Missing(named or tuple(meaning.likest(text, group) for group in proposed[:3]))
     distinct = {(normalise(it.subject), normalise(it.relation)) for it in facts}
     relation_id = view.relation(facts[0].relation)
     several = len({normalise(it.value) for it in facts}) > 1

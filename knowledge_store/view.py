@@ -83,6 +83,11 @@ class Statements:
         self.known = {size: known(size) for size in _KEYS_AT_ONCE}
 
 
+def _filled(keys: Sequence[int], size: int) -> list[int]:
+    """Repeat the last of `keys` until there are as many as a statement asks for."""
+    return [*keys, *[keys[-1]] * (size - len(keys))]
+
+
 @dataclass(frozen=True, slots=True)
 class Page:
     """Some facts, and where to go on: None at the end."""
@@ -135,13 +140,10 @@ class View:
         return self._by_relation(self._run(self._sql.of_subject, hash64(key)), key)
 
     def of_keys(self, subjects64: Sequence[int]) -> tuple[tuple[Fact, ...], ...]:
-        """Give the facts of each subject that has any, by their numbers and in their order: what an index proposes."""
+        """Give the facts of each subject that has any, by their numbers, in their order; `SUBJECTS_AT_ONCE` at most."""
         rows: dict[int, list[Any]] = {it: [] for it in subjects64}
-        for place in range(0, len(subjects64), SUBJECTS_AT_ONCE):
-            some = list(subjects64[place : place + SUBJECTS_AT_ONCE])
-            some += some[-1:] * (SUBJECTS_AT_ONCE - len(some))
-            for subject64, *row in self._run(self._sql.of_subjects, *some):
-                rows[subject64].append(row)
+        for subject64, *row in self._run(self._sql.of_subjects, *_filled(subjects64, SUBJECTS_AT_ONCE)):
+            rows[subject64].append(row)
         groups = (self._by_relation(some, None) for some in rows.values())
         return tuple(it for it in groups if it)
 
@@ -180,8 +182,7 @@ class View:
         keys, found = list(by_key), set[int]()
         while keys:
             size = next((it for it in _KEYS_AT_ONCE if it >= len(keys)), _KEYS_AT_ONCE[-1])
-            some, keys = keys[:size], keys[size:]
-            some += some[-1:] * (size - len(some))
+            some, keys = _filled(keys[:size], size), keys[size:]
             found.update(row[0] for row in self._execute(self._sql.known[size], (*some, *some)))
         return {by_key[it] for it in found}
 
