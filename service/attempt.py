@@ -4,7 +4,6 @@ Lives as long as one request. What goes wrong underway ends the loop and is told
 """
 
 import asyncio
-import time
 from collections import Counter
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
@@ -22,6 +21,7 @@ from service.memory import Memory
 from service.narrator import Narrator
 from service.question import Question
 from service.review import Reviewer
+from service.timeline import Timeline
 from service.trace import Answer, Detector, Finish, Outcome, Timings, Usage
 from service.transcript import Transcript
 from service.verdict import assemble
@@ -63,7 +63,8 @@ class Attempt:
         self._core = core
         self._asked_by = asked_by
         self._streams = stream
-        self._memory = Memory(generation)
+        self._timeline = Timeline()
+        self._memory = Memory(generation, self._timeline)
         self._transcript = Transcript(codec, prompt_ids)
         self._narrator = Narrator()
         self._reviewer = Reviewer(question.messages[-1].content, codec, self._transcript, self._memory, detectors)
@@ -73,7 +74,6 @@ class Attempt:
         self._hops = self._resumes = 0
         self._engine_s = 0.0
         self._resent_tokens = self._cached_tokens = self._prompt_cached_tokens = 0
-        self._started = time.perf_counter()
         self._deadline = asyncio.get_running_loop().time() + question.limits.timeout_s
 
     async def events(self) -> AsyncGenerator[Event, None]:
@@ -102,6 +102,7 @@ class Attempt:
         if self._hops > 1:
             self._resent_tokens += len(self._transcript.ids)
         request_id = f"{self._question.request_id}-{self._hops}"
+        self._timeline.begin_turn(len(self._transcript.ids))
         generator = self._engine.generate(self._transcript.ids, sampling, request_id=request_id)
         async with aclosing(generator) as chunks:
             while (chunk := await self._next(chunks)) is not None:
@@ -137,7 +138,7 @@ class Attempt:
         self._end = None
         ids = self._reviewer.withdraw(objection)
         step = len(self._transcript.parser.steps)
-        self._held = [StepWithdrawn(step, objection.detector, objection.reason)]
+        self._held = self._noted([StepWithdrawn(step, objection.detector, objection.reason)])
         self._narrator = Narrator(step, thinking=self._transcript.parser.thinking)
         self._held += self._read(self._transcript.inject(ids), Origin.INJECTED)
 
@@ -163,10 +164,11 @@ class Attempt:
 
     async def _next(self, chunks: AsyncGenerator[Chunk, None]) -> Chunk | None:
         """Wait for the engine; None where there is nothing more to wait for."""
-        started = time.perf_counter()
+        chunk: Chunk | None = None
+        started_s = self._timeline.now_s
         try:
             async with asyncio.timeout_at(self._deadline):
-                return await anext(chunks, None)
+                chunk = await anext(chunks, None)
         except TimeoutError:
             limit_s = self._question.limits.timeout_s
             self._end = _End(Finish.DEADLINE, f"the answer took longer than its {limit_s:g} s")
@@ -177,8 +179,9 @@ class Attempt:
         except EngineUnavailable as error:
             await self._wait_for_engine(error)
         finally:
-            self._engine_s += time.perf_counter() - started
-        return None
+            self._timeline.hear(chunk)
+            self._engine_s += self._timeline.now_s - started_s
+        return chunk
 
     async def _wait_for_engine(self, error: EngineUnavailable) -> None:
         """Give an engine that went away underway time to return: ids are append-only, so the turn can go on."""
@@ -209,7 +212,12 @@ class Attempt:
             except ProtocolError as error:
                 self._end = _End(Finish.ERROR, f"the core broke the protocol: {error}")
                 return events
-            events += self._narrator.tell(piece)
+            events += self._noted(self._narrator.tell(piece))
+        return events
+
+    def _noted(self, events: list[Event]) -> list[Event]:
+        for event in events:
+            self._timeline.note(event)
         return events
 
     def _is_beyond_stop(self, piece: Piece, origin: Origin) -> bool:
@@ -232,7 +240,7 @@ class Attempt:
         assert logged.reply is not None, "a memory always replies"
         injected = self._codec.reply(call.kind, logged.reply)
         events = self._read(self._transcript.inject(injected), Origin.INJECTED)
-        return [*events, StepReplied(step, logged)]
+        return events + self._noted([StepReplied(step, logged)])
 
     def _over_budget(self, kind: CallKind, body: str) -> _End | None:
         limit = self._question.limits.lookups
@@ -252,7 +260,7 @@ class Attempt:
 
     def _finish(self) -> Answer:
         assert self._end is not None, "the loop has ended"
-        total_s = time.perf_counter() - self._started
+        total_s = self._timeline.now_s
         transcript = self._transcript
         return assemble(
             self._question,
@@ -264,6 +272,7 @@ class Attempt:
             unavailable=self._end.unavailable,
             asked_by=self._asked_by,
             reviewer=self._reviewer,
+            timeline=self._timeline,
             usage=Usage(
                 prompt_tokens=transcript.prompt_tokens,
                 prompt_cached_tokens=self._prompt_cached_tokens,

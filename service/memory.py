@@ -4,7 +4,6 @@ Between a pinned generation of the store and the ALU on one side and the orchest
 here; nothing that a core writes raises.
 """
 
-import time
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import assert_never
@@ -15,14 +14,16 @@ from knowledge_store.generation import Generation
 from knowledge_store.lookup import Ambiguous, Found, Missing
 from knowledge_store.protocol import NOT_FOUND, Call, CallKind, parse_query
 from service import alu
+from service.timeline import Timeline
 from service.trace import Outcome, TraceCall, UsedFact
 
 
 class Memory:
     """A generation and the ALU, with the log of what was asked of them."""
 
-    def __init__(self, generation: Generation) -> None:
+    def __init__(self, generation: Generation, timeline: Timeline) -> None:
         self.generation = generation
+        self._timeline = timeline
         self.facts: list[UsedFact] = []
         self.calls: list[TraceCall] = []
         self.confirmed: list[str] = []
@@ -31,7 +32,7 @@ class Memory:
 
     def reply(self, call: Call, *, step: int) -> TraceCall:
         """Look up or compute what `call` asks, for the step number `step`."""
-        started = time.perf_counter()
+        began_s = self._timeline.now_s
         match call.kind:
             case CallKind.LOOKUP:
                 answered = self._look_up(call.body, step)
@@ -39,9 +40,9 @@ class Memory:
                 answered = _compute(call.body)
             case _:
                 assert_never(call.kind)
-        elapsed_s = time.perf_counter() - started
+        elapsed_s = self._timeline.now_s - began_s
         self.elapsed_s += elapsed_s
-        logged = replace(answered, elapsed_s=elapsed_s)
+        logged = replace(answered, began_s=began_s, elapsed_s=elapsed_s)
         self.calls.append(logged)
         return logged
 

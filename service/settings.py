@@ -75,7 +75,9 @@ class Settings(BaseSettings):
         default="auto", description="auto: text on a terminal, else JSON."
     )
     log_values: bool = Field(default=False, description="Log questions, answers and fact values too.")
-    otel: bool = Field(default=False, description="Export OpenTelemetry traces, set up by the OTEL_* variables.")
+    otel: bool = Field(
+        default=False, description="Export OpenTelemetry traces by OTLP over HTTP, set up by the OTEL_* variables."
+    )
 
     @classmethod
     def read(cls, given: Mapping[str, Any], *, file: Path | None = None) -> Self:

@@ -51,6 +51,8 @@ class TraceCall:
     match: str | None = None
     score: float | None = None
     fact_ids: tuple[str, ...] = ()
+    began_s: float = 0.0
+    """Seconds from the answer's start, here and below."""
     elapsed_s: float = 0.0
     detail: str | None = None
     """Why a call was refused, in words for people; the core reads only `reply`."""
@@ -67,6 +69,21 @@ class TraceStep:
     error: str | None = None
     withdrawn: str | None = None
     """What the core had written in this step's place before a detector took it back."""
+    began_s: float = 0.0
+    ended_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class EngineTurn:
+    """A hop to the engine: one stretch of sampling, until a call, the end or a limit."""
+
+    began_s: float
+    ended_s: float
+    context_tokens: int
+    """Tokens that it was sent: the prompt and the turn so far."""
+    cached_tokens: int | None
+    """How many of these came from its cache, where it tells."""
+    sampled_tokens: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,3 +144,5 @@ class Answer:
     error: str | None = None
     unavailable: bool = False
     """The engine went away; the same question may be answered later."""
+    turns: tuple[EngineTurn, ...] = ()
+    """The engine's, one a hop; known in the process that made the answer."""

@@ -10,6 +10,7 @@ from service.grounding import ABSTENTION, abstains, is_grounded
 from service.memory import Memory
 from service.question import Question
 from service.review import Reviewer, Withdrawal
+from service.timeline import Timeline
 from service.trace import Answer, Detector, Finish, Outcome, Timings, TraceCall, TraceStep, Usage
 
 _FAILED = (Outcome.MISSING, Outcome.AMBIGUOUS, Outcome.REFUSED)
@@ -28,15 +29,16 @@ def assemble(
     timings: Timings,
     asked_by: Detector,
     reviewer: Reviewer,
+    timeline: Timeline,
 ) -> Answer:
     """Make the answer. `asked_by` says how the core came to call by itself."""
     asked = question.messages[-1].content
     text = turn.answer or ""
     if finish is Finish.STOP and not text:
         finish, error = Finish.ERROR, "the core ended its turn without an answer"
-    steps = trace(turn.steps, memory.calls, asked_by, reviewer.withdrawn, reviewer.confirmed)
+    steps = trace(turn.steps, memory.calls, asked_by, reviewer.withdrawn, reviewer.confirmed, timeline)
     if error is not None:
-        steps = _blame(steps, error)
+        steps = _blame(steps, error, timings.total_s)
     grounded: bool | None = None
     if text and question.knowledge.on_ungrounded != "allow":
         grounded = is_grounded(text, asked, memory.calls, memory.confirmed)
@@ -54,6 +56,7 @@ def assemble(
         finish=finish,
         error=error,
         unavailable=unavailable,
+        turns=tuple(timeline.turns),
     )
 
 
@@ -63,27 +66,31 @@ def trace(
     asked_by: Detector,
     withdrawn: Mapping[int, Withdrawal],
     confirmed: Mapping[int, Detector],
+    timeline: Timeline,
 ) -> tuple[TraceStep, ...]:
     """Join a turn's steps with the log of its calls, which has them in the same order."""
     logged = iter(log)
     traced: list[TraceStep] = []
     for index, step in enumerate(steps):
+        began_s, ended_s = timeline.step(index)
         calls = tuple(
-            TraceCall(call.kind, call.body, None, None) if call.reply is None else next(logged) for call in step.calls
+            TraceCall(call.kind, call.body, None, None, began_s=ended_s) if call.reply is None else next(logged)
+            for call in step.calls
         )
         withdrawal = withdrawn.get(index)
+        detector = asked_by if calls else confirmed.get(index)
         if withdrawal is not None:
-            traced.append(TraceStep(index, step.text, calls, withdrawal.detector, withdrawn=withdrawal.text))
-        else:
-            traced.append(TraceStep(index, step.text, calls, asked_by if calls else confirmed.get(index)))
+            detector = withdrawal.detector
+        text = None if withdrawal is None else withdrawal.text
+        traced.append(TraceStep(index, step.text, calls, detector, withdrawn=text, began_s=began_s, ended_s=ended_s))
     return tuple(traced)
 
 
-def _blame(steps: tuple[TraceStep, ...], error: str) -> tuple[TraceStep, ...]:
-    """Put the error on the step where it happened: the last."""
+def _blame(steps: tuple[TraceStep, ...], error: str, ended_s: float) -> tuple[TraceStep, ...]:
+    """Put the error on the step where it happened: the last, which the answer ended with."""
     if not steps:
-        return (TraceStep(0, "", error=error),)
-    return (*steps[:-1], replace(steps[-1], error=error))
+        return (TraceStep(0, "", error=error, ended_s=ended_s),)
+    return (*steps[:-1], replace(steps[-1], error=error, ended_s=ended_s))
 
 
 def _must_abstain(question: Question, text: str, grounded: bool | None, calls: Sequence[TraceCall]) -> bool:

@@ -1,4 +1,4 @@
-"""Health, metrics, logs, traces, and the document that describes it all."""
+"""Health, metrics, logs, and the document that describes it all."""
 
 import json
 import re
@@ -8,15 +8,8 @@ from typing import Any
 import httpx
 import pytest
 import structlog
-from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
-from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from service.client import Client
-from service.codec import Message
 from service.core import read_certificate
-from service.question import Question
-from service.tracing import OtelTracer
 from tests.service.api.conftest import Running, StartServer, wait_until
 
 ASKED = {"question": "Kenya | capital"}
@@ -71,26 +64,6 @@ def test_logs_hold_no_question_answer_or_value(running: Running) -> None:
     assert {entry["request_id"] for entry in entries} == {"find-me"}
     assert "Nairobi" not in str(entries)
     assert "Kenya" not in str(entries)
-
-
-def test_a_trace_has_a_span_for_the_answer_each_step_and_each_lookup(running: Running) -> None:
-    exporter = InMemorySpanExporter()
-    provider = TracerProvider()
-    provider.add_span_processor(SimpleSpanProcessor(exporter))
-    with Client(running.url) as client:
-        answer = client.reason("Kenya | capital")
-    question = Question(messages=(Message("user", "Kenya | capital"),), request_id="find-me")
-    OtelTracer(provider).record(question, answer, 1_000_000_000)
-    spans = {span.name: span for span in exporter.get_finished_spans()}
-    assert set(spans) == {"answer", "step", "lookup"}
-    whole, step, lookup = spans["answer"], spans["step"], spans["lookup"]
-    assert step.parent is not None
-    assert step.parent.span_id == whole.context.span_id
-    assert lookup.parent is not None
-    assert lookup.parent.span_id == step.context.span_id
-    assert (whole.attributes or {})["metabolism.request_id"] == "find-me"
-    assert (lookup.attributes or {})["metabolism.outcome"] == "found"
-    assert "Nairobi" not in str([dict(span.attributes or {}) for span in spans.values()])
 
 
 def document(client: httpx.Client) -> dict[str, Any]:
