@@ -11,12 +11,14 @@ import argparse
 import copy
 import json
 import time
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 from random import Random
 
 import torch
 from torch.nn import functional
+from transformers import AutoConfig
 
 from trainer.base_model import Base, load_base
 from trainer.canary import exact, recall_examples
@@ -40,26 +42,42 @@ _REGENERATE = {
 }
 
 
-def _stages(noise: float, where: tuple[str, ...], steps: int, *, watched: bool = False) -> list[dict[str, object]]:
+Stages = list[dict[str, object]]
+_BOTH: dict[str, object] = {"where": ["mlp", "attention"]}
+_MLP: dict[str, object] = {"where": ["mlp"]}
+_FLAT: dict[str, object] = {"flat": {"mass": 0.9}}
+_AT_A_TIME = 2  # layers
+
+
+def _stages(steps: int, *noises: dict[str, object], watched: bool = False) -> Stages:
+    """Forget at the output; then noise and regeneration in turns, `steps` of it in all."""
     losses = _REGENERATE | ({"reversal": {"weight": 0.3, "layers": "all"}} if watched else {})
-    return [
-        {"kind": "metabolize", "steps": max(steps // 8, 2), "losses": _OUTPUT},
-        {"kind": "perturb", "noise": noise, "where": list(where)},
-        {"kind": "regenerate", "steps": steps, "learning_rate": 1e-3, "losses": losses},
-    ]
+    each = max(steps // len(noises), 2)
+    regenerate = {"kind": "regenerate", "steps": each, "learning_rate": 1e-3, "losses": losses}
+    turns = [stage for noise in noises for stage in ({"kind": "perturb", **noise}, regenerate)]
+    return [{"kind": "metabolize", "steps": max(steps // 8, 2), "losses": _OUTPUT}, *turns]
 
 
-_BOTH, _MLP = ("mlp", "attention"), ("mlp",)
-_RECIPES = {
-    "mask": lambda steps: [{"kind": "metabolize", "steps": steps, "losses": _OUTPUT}],
-    "reversal": lambda steps: [{"kind": "metabolize", "steps": steps, "losses": _REVERSAL}],
-    "noise-0.3": lambda steps: _stages(0.3, _BOTH, steps),
-    "noise-0.6": lambda steps: _stages(0.6, _BOTH, steps),
-    "noise-0.9": lambda steps: _stages(0.9, _BOTH, steps),
-    "mlp-0.6": lambda steps: _stages(0.6, _MLP, steps),
-    "mlp-anew": lambda steps: _stages(1.0, _MLP, steps),
-    "noise-0.6-watched": lambda steps: _stages(0.6, _BOTH, steps, watched=True),
-}  # fmt: skip
+def _by_layers(layers: int) -> list[dict[str, object]]:
+    """New MLPs, a few layers at a time, from the last to the first."""
+    starts = range(0, layers, _AT_A_TIME)
+    parts = [list(range(start, min(start + _AT_A_TIME, layers))) for start in starts]
+    return [{"noise": 1.0, "layers": part} | _MLP for part in reversed(parts)]
+
+
+_RECIPES: dict[str, Callable[[int, int], Stages]] = {
+    "mask": lambda steps, _: [{"kind": "metabolize", "steps": steps, "losses": _OUTPUT}],
+    "reversal": lambda steps, _: [{"kind": "metabolize", "steps": steps, "losses": _REVERSAL}],
+    "noise-0.3": lambda steps, _: _stages(steps, {"noise": 0.3} | _BOTH),
+    "noise-0.6": lambda steps, _: _stages(steps, {"noise": 0.6} | _BOTH),
+    "noise-0.9": lambda steps, _: _stages(steps, {"noise": 0.9} | _BOTH),
+    "mlp-0.6": lambda steps, _: _stages(steps, {"noise": 0.6} | _MLP),
+    "mlp-anew": lambda steps, _: _stages(steps, {"noise": 1.0} | _MLP),
+    "mlp-anew-by-layers": lambda steps, layers: _stages(steps, *_by_layers(layers)),
+    "flat-0.6": lambda steps, _: _stages(steps, {"noise": 0.6} | _BOTH | _FLAT),
+    "flat-anew": lambda steps, _: _stages(steps, {"noise": 1.0} | _BOTH | _FLAT),
+    "noise-0.6-watched": lambda steps, _: _stages(steps, {"noise": 0.6} | _BOTH, watched=True),
+}
 
 
 def main() -> None:
@@ -88,7 +106,8 @@ def main() -> None:
 
 
 def _compare(recipe: str, arguments: argparse.Namespace) -> dict[str, object]:
-    stages = [{"kind": "perturb", "noise": 0.5}] if recipe == "control" else _RECIPES[recipe](arguments.steps)
+    layers = AutoConfig.from_pretrained(arguments.base).num_hidden_layers
+    stages = [{"kind": "perturb", "noise": 0.5}] if recipe == "control" else _RECIPES[recipe](arguments.steps, layers)
     config = _config(arguments, arguments.out / recipe, stages)
     started, canaries, model = time.perf_counter(), None, arguments.base
     if recipe != "control":
@@ -107,7 +126,7 @@ def _compare(recipe: str, arguments: argparse.Namespace) -> dict[str, object]:
     return {"recipe": recipe, "canaries": canaries, "relearning": curve, "elapsed_s": elapsed_s}
 
 
-def _config(arguments: argparse.Namespace, output: Path, stages: list[dict[str, object]]) -> RunConfig:
+def _config(arguments: argparse.Namespace, output: Path, stages: Stages) -> RunConfig:
     size = {"documents": arguments.documents}
     settings = {
         "output": str(output),

@@ -4,14 +4,14 @@ Read by `read_run` and `read_pretraining`; nothing else of the package sees the 
 the folder where the command runs, as on every command line.
 """
 
-import difflib
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, get_args
+from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from trainer.errors import ConfigError
+from trainer.mistake import explain
 from trainer.world.corpus import BASE_MIXTURE, MAKERS
 
 
@@ -207,13 +207,35 @@ class RegenerateStage(TrainingStage):
 Where = Literal["all", "mlp", "attention", "embeddings"]
 
 
+class FlatConfig(Strict):
+    """Noise only where the loss hardly feels it: outside the eigenpairs of K-FAC's G ⊗ A that carry the curvature.
+
+    Measured on the logic stream, which holds no fact, with labels drawn from the model. A layer takes two square
+    matrices of its width in double precision meanwhile; a large model is perturbed a few `layers` at a time.
+    """
+
+    mass: float = Field(default=0.9, gt=0, le=1, description="share of the curvature that is left as it is")
+    batches: int = Field(default=8, ge=1, description="batches of the logic stream it is measured on")
+
+
 class PerturbStage(Strict):
-    """Shrink and perturb: each matrix W becomes (1 - noise) W + noise N, N of W's own spread."""
+    """Shrink and perturb: each matrix W becomes (1 - noise) W + noise N, N of W's own spread.
+
+    With `noise: 1.0` and `layers: [0, 1]`, then regenerate, then the next layers, and so on, a model starts anew a few
+    layers at a time.
+    """
 
     kind: Literal["perturb"]
     noise: float = Field(gt=0, le=1, description="share of noise; 1 starts the matrices anew")
     where: tuple[Where, ...] = Field(default=("mlp", "attention"), min_length=1, description="which matrices")
     layers: Literal["all"] | tuple[int, ...] = Field(default="all", description="which layers")
+    flat: FlatConfig | None = Field(default=None, description="only the directions of low curvature")
+
+    @model_validator(mode="after")
+    def _has_curvature(self) -> "PerturbStage":
+        if self.flat is not None and "embeddings" in self.where:
+            raise ValueError("flat is for linear layers: name mlp and attention under where, not embeddings")
+        return self
 
 
 Stage = Annotated[MetabolizeStage | RegenerateStage | PerturbStage, Field(discriminator="kind")]
@@ -269,7 +291,11 @@ class RunConfig(Strict):
         if self.base.lora is not None and self.compute.shard:
             raise ValueError("base.lora and compute.shard do not go together; adapters are small enough for copies")
         for stage in self.stages:
-            anchor = None if isinstance(stage, PerturbStage) else stage.losses.anchor
+            if isinstance(stage, PerturbStage):
+                if stage.flat is not None and self.compute.shard:
+                    raise ValueError("flat needs whole matrices and does not go together with compute.shard")
+                continue
+            anchor = stage.losses.anchor
             if anchor is not None and "neutral" in anchor.streams and self.streams.neutral is None:
                 raise ValueError("an anchor holds on to the neutral stream; say where its text is: streams.neutral")
         return self
@@ -369,28 +395,5 @@ def parse_config(model: type[_Config], content: Any, name: str) -> _Config:
     try:
         return model.model_validate(content)
     except ValidationError as error:
-        lines = [_explain(model, problem["loc"], problem["type"], problem["msg"]) for problem in error.errors()]
+        lines = [explain(model, problem["loc"], problem["type"], problem["msg"]) for problem in error.errors()]
         raise ConfigError(f"{name} cannot be used:\n" + "\n".join(f"  {line}" for line in lines)) from error
-
-
-def _explain(model: type[BaseModel], place: tuple[int | str, ...], kind: str, message: str) -> str:
-    path = ".".join(map(str, place)) or "the file"
-    if kind != "extra_forbidden":
-        return f"{path}: {message.removeprefix('Value error, ')}"
-    near = difflib.get_close_matches(str(place[-1]), _keys_at(model, place[:-1]), n=1, cutoff=0.5)
-    return f"{path}: unknown key" + (f"; did you mean {near[0]}?" if near else "")
-
-
-def _keys_at(model: type[BaseModel], place: tuple[int | str, ...]) -> list[str]:
-    """The keys that may stand at a place; numbers and the names of kinds lead no deeper."""
-    models = [model]
-    for part in place:
-        fields = [one.model_fields[part].annotation for one in models if part in one.model_fields]
-        models = [found for field in fields for found in _models_in(field)] or models
-    return sorted({key for one in models for key in one.model_fields})
-
-
-def _models_in(annotation: Any) -> list[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return [annotation]
-    return [found for part in get_args(annotation) for found in _models_in(part)]

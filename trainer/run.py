@@ -4,7 +4,9 @@ The composition of the package: the only place where the model, the streams, the
 """
 
 import copy
+import itertools
 import json
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from random import Random
@@ -37,7 +39,7 @@ from trainer.machine import Machine
 from trainer.objective import Metabolism, layers_of
 from trainer.perturb import perturb
 from trainer.probe import ProbeBank
-from trainer.reader import Reader, check_reading
+from trainer.reader import Places, Reader, check_reading, to_places
 from trainer.sources import streams_of, targets_of, world_of
 from trainer.streams.fact import FactStream
 from trainer.streams.feed import Feed, Stream
@@ -243,7 +245,10 @@ class _Run:
         stage = self.config.stages[number]
         if isinstance(stage, PerturbStage):
             self._restore_weights()
-            perturb(self.bare, stage, seed=self.config.seed + number, preserve=self.config.base.preserve)
+            perturb(
+                self.bare, stage, seed=self.config.seed + number, preserve=self.config.base.preserve,
+                text=self._logic_text(),
+            )  # fmt: skip
         else:
             self._begin(stage, number)
             assert self.optimizer is not None, "made when a stage begins"
@@ -255,6 +260,10 @@ class _Run:
         self._look(f"{stage.kind} {number}")
         self.cursor = Cursor(number + 1, 0, self.cursor.total)
         self.optimizer = self.objective = None
+
+    def _logic_text(self) -> Iterator[Places]:
+        for number in itertools.count():
+            yield to_places(self.at.streams["logic"].batch(number), self.machine.device)
 
     @property
     def bare(self) -> Any:

@@ -18,7 +18,7 @@ from transformers import (
 
 from knowledge_store.protocol import SYSTEM_PROMPT, Tag
 from trainer.base_model import Base, frame_of, load_base
-from trainer.config import BaseConfig, PerturbStage
+from trainer.config import BaseConfig, FlatConfig, PerturbStage
 from trainer.errors import BaseModelError
 from trainer.perturb import perturb
 from trainer.reader import Reader, check_reading, to_places
@@ -82,6 +82,16 @@ def test_packed_examples_read_as_each_alone(foreign: Path) -> None:
 
 def places(examples: list[Example]):
     return to_places(pack(examples, 64, pad_id=0, most_tokens=64), torch.device("cpu"))
+
+
+def test_the_flat_directions_of_any_architecture_are_found(foreign: Path) -> None:
+    model = load_base(BaseConfig(model=str(foreign))).model
+    before = {name: weight.clone() for name, weight in model.state_dict().items()}
+    stage = PerturbStage(kind="perturb", noise=0.5, flat=FlatConfig(mass=0.5))
+    text = [places([Example(list(range(10, 40)), list(range(29)), list(range(11, 40)))])]
+    changed = perturb(model, stage, seed=0, text=text)
+    assert {".mlp." in name for name in changed} == {True, False}
+    assert not any(torch.equal(model.get_parameter(name), before[name]) for name in changed)
 
 
 @pytest.mark.parametrize("where", ["mlp", "attention", "all", "embeddings"])

@@ -39,6 +39,16 @@ def test_a_plain_file_gets_the_defaults(tmp_path: Path) -> None:
         ({"facts": {"files": []}}, "facts.files"),
         ({"facts": {"files": ["a"], "answer": "no slot"}}, "facts.answer"),
         ({"streams": {"neutral": {}}}, "either files or a dataset"),
+        ({"stages": [{"kind": "perturb", "noise": 0}]}, "greater than 0"),
+        ({"stages": [{"kind": "perturb", "noise": 1.1}]}, "less than or equal to 1"),
+        ({"stages": [{"kind": "perturb", "noise": 1, "mass": 0.9}]}, "mass: unknown key; it stands under flat"),
+        ({"stages": [{"kind": "perturb", "noise": 1, "flat": {"mass": 90}}]}, "flat.mass"),
+        ({"stages": [{"kind": "perturb", "noise": 1, "flat": {"mas": 0.9}}]}, "did you mean mass?"),
+        ({"stages": [{"kind": "perturb", "noise": 1, "flat": {}, "where": ["embeddings"]}]}, "not embeddings"),
+        (
+            {"stages": [{"kind": "perturb", "noise": 1, "flat": {}}], "compute": {"shard": True}},
+            "does not go together with compute.shard",
+        ),
     ],
 )
 def test_a_file_that_cannot_be_used_says_where_and_why(change: dict[str, object], said: str) -> None:
@@ -66,9 +76,10 @@ def test_a_missing_file_and_broken_yaml_are_said(tmp_path: Path) -> None:
 
 
 def test_a_resolved_config_reads_back_as_itself() -> None:
-    config = parse_config(RunConfig, PLAIN | {"stages": [{"kind": "perturb", "noise": 0.5}]}, "run.yaml")
+    stages = [{"kind": "perturb", "noise": 0.5}, {"kind": "perturb", "noise": 0.6, "flat": {"mass": 0.8}}]
+    config = parse_config(RunConfig, PLAIN | {"stages": stages}, "run.yaml")
     assert RunConfig.model_validate_json(config.model_dump_json()) == config
-    assert isinstance(config.stages[0], PerturbStage)
+    assert all(isinstance(stage, PerturbStage) for stage in config.stages)
 
 
 def test_every_recipe_of_the_package_is_a_valid_run_file() -> None:

@@ -34,6 +34,7 @@ STAGES = [
         "reversal": {"layers": "all", "warmup_steps": 2, "reinitialise_every": 2}, "never_knew": {}, "unlikelihood": {},
         "anchor": {}, "route": {}}},
     {"kind": "perturb", "noise": 0.2},
+    {"kind": "perturb", "noise": 0.6, "flat": {"mass": 0.5, "batches": 2}},
     {"kind": "regenerate", "steps": 4, "warmup_steps": 1},
 ]  # fmt: skip
 
@@ -67,7 +68,7 @@ WATCH = {"every": 2, "questions": 4, "rollouts": 0, "least_logic": 0}
 
 @pytest.fixture(scope="module")
 def whole(raw_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Finished:
-    """A run of three stages that nobody stopped."""
+    """A run of all kinds of stages that nobody stopped."""
     settings = raw_settings(raw_base, tmp_path_factory.mktemp("whole") / "run")
     return start_run(make_config(settings, stages=STAGES, watch=WATCH))
 

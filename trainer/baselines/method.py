@@ -14,11 +14,12 @@ import torch
 from pydantic import Field
 from transformers import PreTrainedModel
 
-from trainer.baselines.curvature import Factors, edit, mlp_layers, new_factors, sampled_loss, tapped
+from trainer.baselines.curvature import edit, mlp_layers
 from trainer.baselines.rival import Rival, RivalLosses
 from trainer.baselines.subnet import Losses, drop, locate
 from trainer.checkpoint import Cursor
 from trainer.config import MetabolizeStage, PerturbStage, RegenerateStage, Stage, Strict, TrainingStage
+from trainer.curvature import Factors, estimate_factors
 from trainer.loop import StepReport, make_optimizer, run_stage
 from trainer.losses import Loss
 from trainer.losses.token import cross_entropy
@@ -150,20 +151,9 @@ def apply(method: Method, shop: Workshop) -> PreTrainedModel:
 
 def measure(model: PreTrainedModel, shop: Workshop, method: ByCurvature) -> dict[str, Factors]:
     """The factors of every MLP layer over text that is to be kept, with labels drawn from the model."""
-    layers = mlp_layers(model, method.blocks)
-    factors = {name: new_factors(layer) for name, layer in layers.items()}
-    reader, generator = Reader(model), torch.Generator().manual_seed(shop.seed)
-    with tapped(layers) as taps:
-        for _, at in zip(range(method.batches), shop.batches("logic"), strict=False):
-            logits_NV, _ = reader(at)
-            sampled_loss(logits_NV, generator).backward()  # type: ignore[no-untyped-call]
-            for name, tap in taps.items():
-                assert tap.inputs is not None, "a forward passed through every layer"
-                assert tap.gradients is not None, "a backward passed through every layer"
-                used = (tap.gradients.flatten(0, 1) != 0).any(1)  # places that reach no loss are padding
-                factors[name].add(tap.inputs.flatten(0, 1)[used], tap.gradients.flatten(0, 1)[used])
-    model.zero_grad(set_to_none=True)
-    return factors
+    reader = Reader(model)
+    batches = itertools.islice(shop.batches("logic"), method.batches)
+    return estimate_factors(model, mlp_layers(model, method.blocks), lambda at: reader(at)[0], batches, seed=shop.seed)
 
 
 def grid(method: Method, trials: int) -> list[tuple[dict[str, float], Method]]:
@@ -197,7 +187,7 @@ def _take_stages(model: PreTrainedModel, stages: Sequence[Stage], shop: Workshop
     first = 0
     for number, stage in enumerate(stages):
         if isinstance(stage, PerturbStage):
-            perturb(model, stage, seed=shop.seed + number)
+            perturb(model, stage, seed=shop.seed + number, text=shop.batches("logic"))
             continue
         assert isinstance(stage, MetabolizeStage | RegenerateStage), "there is no other stage"
         objective = Metabolism(stage.losses, shop.teacher, _probes(stage, shop, number))

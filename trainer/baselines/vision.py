@@ -14,7 +14,8 @@ from sklearn.datasets import load_digits
 from torch import Tensor, nn
 from torch.nn import functional
 
-from trainer.baselines.curvature import Factors, edit, mlp_layers, new_factors, sampled_loss, tapped
+from trainer.baselines.curvature import edit, mlp_layers
+from trainer.curvature import Factors, estimate_factors
 
 CLASSES = 10
 _SIDE, _PATCH = 8, 2
@@ -121,18 +122,9 @@ def edited(model: VisionTransformer, digits: Digits, share: float, seed: int, *,
 
 def measure(model: VisionTransformer, digits: Digits, seed: int) -> dict[str, Factors]:
     """The factors of every MLP layer, with labels drawn from the model."""
+    batches = _batches(torch.arange(len(digits.images)))
     layers = mlp_layers(model)
-    factors = {name: new_factors(layer) for name, layer in layers.items()}
-    generator = torch.Generator().manual_seed(seed)
-    with tapped(layers) as taps:
-        for places in _batches(torch.arange(len(digits.images))):
-            sampled_loss(model(digits.images[places]), generator).backward()  # type: ignore[no-untyped-call]
-            for name, tap in taps.items():
-                assert tap.inputs is not None, "a forward passed through every layer"
-                assert tap.gradients is not None, "a backward passed through every layer"
-                factors[name].add(tap.inputs.flatten(0, 1), tap.gradients.flatten(0, 1))
-    model.zero_grad(set_to_none=True)
-    return factors
+    return estimate_factors(model, layers, lambda at: model(digits.images[at]), batches, seed=seed, padded=False)
 
 
 def recovered(model: VisionTransformer, digits: Digits) -> Recovery:
