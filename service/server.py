@@ -20,6 +20,9 @@ _KEEP_ALIVE_S = 75
 def take_port(host: str, port: int) -> socket.socket:
     """Take the address before anything slow is done, so that a taken port is told at once.
 
+    The socket does not listen yet: who asks a server that is not ready is refused at once, not left waiting. So two
+    servers that start at the same time can both take an address; the one that is ready later is told then.
+
     Raises:
         PortTaken: another process listens there, or the address is not this machine's.
     """
@@ -29,9 +32,12 @@ def take_port(host: str, port: int) -> socket.socket:
         taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         taken.bind(address)
     except OSError as error:
-        reason = error.strerror or str(error)
-        raise PortTaken(f"cannot listen at {host}:{port}: {reason}; choose another with --port") from error
+        raise _refuse(f"{host}:{port}", error) from error
     return taken
+
+
+def _refuse(address: str, error: OSError) -> PortTaken:
+    return PortTaken(f"cannot listen at {address}: {error.strerror or error}; choose another with --port")
 
 
 def address_of(taken: socket.socket) -> str:
@@ -48,8 +54,16 @@ class _Server(uvicorn.Server):
         self._ready = ready
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start, then say so."""
-        await super().startup(sockets)
+        """Start, then say so.
+
+        Raises:
+            PortTaken: another server took the address meanwhile. What the app holds is closed.
+        """
+        try:
+            await super().startup(sockets)
+        except OSError as error:
+            await self.lifespan.shutdown()
+            raise _refuse(" ".join(map(address_of, sockets or [])), error) from error
         if self.started:
             self._ready()
 
