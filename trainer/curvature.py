@@ -72,7 +72,7 @@ class Tap:
         self.inputs = inputs[0].detach()
         if not output.requires_grad:  # nothing below is trained, and the layer itself is frozen
             output.requires_grad_()
-        output.register_hook(self._on_backward)
+        output.register_hook(self._on_backward)  # type: ignore[no-untyped-call]
 
     def _on_backward(self, gradients: Tensor) -> None:
         self.gradients = gradients.detach()

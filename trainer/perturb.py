@@ -71,7 +71,8 @@ def flat_change(weight_OI: Tensor, noise_OI: Tensor, pairs: Eigenpairs) -> Tenso
     """What takes the flat part of a matrix to noise of that part's own size; nothing where no direction is flat."""
     flat_OI, noisy_OI = pairs.flat(weight_OI), pairs.flat(noise_OI)
     size = flat_OI.norm() / noisy_OI.norm().clamp(min=torch.finfo(noisy_OI.dtype).tiny)
-    return noisy_OI * size - flat_OI
+    change_OI: Tensor = noisy_OI * size - flat_OI
+    return change_OI
 
 
 def _eigenpairs(
