@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 import click
 
 if TYPE_CHECKING:
-    from service.security import Key
+    from service.security import Key, KeyRing
     from service.settings import Settings
     from service.trace import Answer
 
@@ -140,7 +140,7 @@ async def _serve(settings: "Settings", keys_file: Path | None) -> None:
         await asyncio.to_thread(alu.warm_up)
         resources = assemble(settings, core, store, keys)
         if keys is not None:
-            _greet_first_key(keys)
+            greet_first_key(keys)
         click.echo(f"Engine: {core.engine_choice}", err=True)
         click.echo(core.statement, err=True)
         address = server.address_of(taken)
@@ -155,7 +155,8 @@ async def _serve(settings: "Settings", keys_file: Path | None) -> None:
         taken.close()
 
 
-def _greet_first_key(keys: Any) -> None:
+def greet_first_key(keys: "KeyRing") -> None:
+    """Make a first admin key where there are no keys yet, and show it: the file keeps its hash only."""
     from service.security import Scope
 
     if keys.all_keys():

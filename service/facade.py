@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import TracebackType
-from typing import Any, Literal, Protocol, Self, TypeVar
+from typing import Any, Literal, Protocol, Self, TypeVar, get_args
 
 from pydantic import ValidationError
 
@@ -22,6 +22,7 @@ from knowledge_store.fact import Fact
 from knowledge_store.store import Store
 from service.assembly import load_core
 from service.client import Client
+from service.detect.choice import Detectors
 from service.errors import SettingsError
 from service.inquiry import inquire
 from service.settings import Settings
@@ -56,6 +57,7 @@ class DigitalMetabolismLLM:
         *,
         store: str | Path | None = None,
         engine: str = "auto",
+        detectors: Detectors | None = None,
         key: str | None = None,
     ) -> None:
         """Load or reach the core, and mount the modules.
@@ -66,16 +68,28 @@ class DigitalMetabolismLLM:
                 of modules that the store has. They are read in this order of precedence; None reads all.
             store: the store to use, in process only; without one a store of this object's own ends with it.
             engine: as `metabolism ask --engine`, in process only.
+            detectors: which steps get a fact, in process only. «call», the default: those where the core asks; «claim»,
+                «uncertainty» or «union» of both: besides those that state another value than the memory, or that the
+                core is not sure of. They are for a model that still recalls facts.
             key: the key for the service at a URL.
 
         Raises:
+            SettingsError: an argument does not go with a URL, or there are no such detectors.
             ServiceError, KnowledgeError: core, engine, store, service or a file of facts cannot be used.
         """
         remote = isinstance(logic_core, str) and logic_core.startswith(("http://", "https://"))
         if remote and store is not None:
             raise SettingsError("a service at a URL has its own store; leave `store` out")
+        if remote and detectors is not None:
+            raise SettingsError(
+                "a service at a URL has its own detectors, `metabolism serve --detectors`; leave `detectors` out"
+            )
+        if detectors not in (None, *get_args(Detectors)):
+            raise SettingsError(f"there are no detectors {detectors!r}; write {', '.join(get_args(Detectors))}")
         self._backend: _Backend = (
-            _Remote(str(logic_core), key) if remote else _InProcess(Path(logic_core), engine, store)
+            _Remote(str(logic_core), key)
+            if remote
+            else _InProcess(Path(logic_core), engine, store, detectors or "call")
         )
         self._modules: tuple[str, ...] | None = None
         try:
@@ -165,7 +179,7 @@ class _Remote:
 
 
 class _InProcess:
-    def __init__(self, folder: Path, engine: str, store: str | Path | None) -> None:
+    def __init__(self, folder: Path, engine: str, store: str | Path | None, detectors: Detectors) -> None:
         self._own = TemporaryDirectory(prefix="metabolism-") if store is None else None
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="metabolism", daemon=True)
@@ -174,7 +188,7 @@ class _InProcess:
         self._store: Store | None = None
         try:
             self._store = Store.open(Path(self._own.name) / "store.sqlite" if self._own else store or "")
-            self._core = self._run(load_core(folder, engine, self._store))
+            self._core = self._run(load_core(folder, engine, self._store, detectors=detectors))
         except BaseException:
             self._end()
             raise

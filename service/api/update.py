@@ -105,8 +105,10 @@ async def update_knowledge(
     empty value every value of its subject and relation. A change that changes nothing makes no generation.
 
     The header `If-Match` with a module's ETag guards against lost updates: 412 where the module moved since. The header
-    `Idempotency-Key` makes a repeated request safe: it is done once, and a repetition gets the first reply again. An
-    NDJSON or CSV body takes its module from `?module=`; its errors name the line.
+    `Idempotency-Key` makes a repeated request safe: it is done once, and a repetition gets the first reply again. This
+    process remembers the last 10,000 keys for a day; a restarted server, or another replica, does the request anew,
+    which makes no generation where nothing would change. `If-Match` guards there too. An NDJSON or CSV body takes its
+    module from `?module=`; its errors name the line.
     """
     form = _format_of(request)
     if form is not None and module is None:

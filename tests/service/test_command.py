@@ -19,7 +19,9 @@ import metabolism
 from knowledge_store.change import Change, FactChange
 from knowledge_store.fact import Fact
 from knowledge_store.store import Store
+from service.command import greet_first_key
 from service.core import read_certificate
+from service.security import KeyRing, Scope
 from tests.conftest import DEMO_CORE
 
 ROOT = Path(metabolism.__file__).parent
@@ -58,6 +60,18 @@ def test_a_key_is_made_listed_and_revoked() -> None:
     assert made.output.strip() not in listed
     assert run("key", "revoke", "ci", "--keys", "k.json").exit_code == 0
     assert "revoked" in run("key", "list", "--keys", "k.json").output
+
+
+def test_the_first_admin_key_is_shown_at_the_first_start_and_never_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    greet_first_key(KeyRing(tmp_path / "k.json"))
+    token = capsys.readouterr().err.split()[-1]
+    key = KeyRing(tmp_path / "k.json").find(token)
+    assert key is not None
+    assert key.scopes == {Scope.ADMIN}
+    greet_first_key(KeyRing(tmp_path / "k.json"))
+    assert capsys.readouterr().err == ""
 
 
 def test_keys_speak_json() -> None:
@@ -120,6 +134,7 @@ def test_a_taken_port_is_told_at_once(store_file: Path) -> None:
         done = run("serve", "--core", DEMO_CORE, "--store", store_file, "--port", taken.getsockname()[1])
     assert done.exit_code == 3
     assert "--port" in done.stderr
+    assert "asks for no keys; only this machine can reach it" in done.stderr
     assert done.stdout == ""
 
 

@@ -11,6 +11,7 @@ from knowledge_store.fact import Fact
 from service.codec import Codec
 from service.errors import CoreUnusable, QuestionRefused, ServerRefused, SettingsError
 from service.facade import DigitalMetabolismLLM
+from service.trace import Detector
 from tests.conftest import DEMO_CORE
 from tests.service.api.conftest import serving
 
@@ -60,6 +61,26 @@ def test_what_is_wrong_is_told_and_changes_nothing(llm: DigitalMetabolismLLM, tm
         llm.reason("  ")
 
 
+def test_detectors_take_back_what_the_core_says_of_itself(llm: DigitalMetabolismLLM) -> None:
+    question = "If Rex has a ceo then Rex has a boss. Rex has a ceo. What is the ceo of Rex? Does Rex have a boss?"
+    facts = [("Rex", "ceo", "Ida Novak")]
+    llm.update_knowledge(facts, module="geography")
+    unwatched = llm.reason(question)
+    assert (unwatched.usage.lookups, unwatched.facts) == (0, ())
+    with DigitalMetabolismLLM(DEMO_CORE, {"people": facts}, engine="embedded", detectors="claim") as watched:
+        answer = watched.reason(question)
+    taken_back = answer.steps[0]
+    assert taken_back.detector is Detector.CLAIM
+    assert (taken_back.withdrawn or "").endswith(unwatched.steps[0].text)
+    assert [call.reply for call in taken_back.calls] == ["Ida Novak"]
+    assert [fact.value for fact in answer.facts] == ["Ida Novak"]
+
+
+def test_detectors_that_do_not_exist_are_refused() -> None:
+    with pytest.raises(SettingsError, match="call, claim, uncertainty, union"):
+        DigitalMetabolismLLM(DEMO_CORE, detectors="telepathy")  # type: ignore[arg-type]
+
+
 def test_a_folder_that_is_no_core_is_refused(tmp_path: Path) -> None:
     with pytest.raises(CoreUnusable):
         DigitalMetabolismLLM(tmp_path)
@@ -78,6 +99,8 @@ def test_the_same_object_speaks_to_a_server(tmp_path: Path, demo_codec: Codec) -
             llm.update_knowledge([(" ", "b", "c")])
     with pytest.raises(SettingsError, match="its own store"):
         DigitalMetabolismLLM("http://127.0.0.1:9", store=tmp_path / "s.sqlite")
+    with pytest.raises(SettingsError, match="its own detectors"):
+        DigitalMetabolismLLM("http://127.0.0.1:9", detectors="union")
 
 
 def test_an_unknown_module_is_told_when_it_is_read(tmp_path: Path) -> None:

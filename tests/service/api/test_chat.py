@@ -69,8 +69,9 @@ def test_a_stream_adds_up_to_the_completion(client: openai.OpenAI) -> None:
     deltas = [chunk.choices[0].delta for chunk in parts]
     assert deltas[0].role == "assistant"
     assert "".join(delta.content or "" for delta in deltas) == whole.choices[0].message.content
-    thought = "".join((delta.model_extra or {}).get("reasoning_content", "") for delta in deltas)
-    assert thought == (whole.choices[0].message.model_extra or {})["reasoning_content"]
+    for name in ("reasoning", "reasoning_content"):
+        thought = "".join((delta.model_extra or {}).get(name, "") for delta in deltas)
+        assert thought == (whole.choices[0].message.model_extra or {})[name]
     assert parts[-1].choices[0].finish_reason == "stop"
     extra = deltas[-1].model_extra or {}
     assert [fact["value"] for fact in extra["x_facts"]] == ["Nairobi"]

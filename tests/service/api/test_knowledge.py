@@ -252,13 +252,22 @@ def test_a_lookup_shows_what_a_core_would_read(client: httpx.Client) -> None:
 def test_every_write_is_in_the_audit_log_without_its_facts(client: httpx.Client, tmp_path: Path) -> None:
     update(client, fact(value="a secret"), headers={"X-Request-Id": "find-me"})
     update(client, fact(subject=" "))
-    client.post("/v1/knowledge/modules/elements:unmount")
+    for action in ("unmount", "mount", "rollback"):
+        client.post(
+            f"/v1/knowledge/modules/elements:{action}", json={"generation": 2} if action == "rollback" else None
+        )
+    client.delete("/v1/knowledge/modules/elements", params={"confirm": "elements"})
+    client.post("/v1/admin/core", json={"core": str(tmp_path)})
     text = (tmp_path / "audit.jsonl").read_text()
     entries = [json.loads(line) for line in text.splitlines()]
     assert [(it["action"], it["outcome"], it["author"]) for it in entries] == [
         ("update", "done", "local"),
         ("update", "InvalidChange", "local"),
         ("unmount", "done", "local"),
+        ("mount", "done", "local"),
+        ("rollback", "done", "local"),
+        ("delete", "done", "local"),
+        ("core", "refused", "local"),
     ]
     assert entries[0]["request_id"] == "find-me"
     assert "secret" not in text

@@ -4,16 +4,19 @@ import asyncio
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
 import pytest
 
-from service.engine.base import Sampling
+from service.engine.base import Engine, Sampling
+from service.engine.vllm_http import VllmEngine
 from service.engine.vllm_process import VllmOptions, VllmProcess, vllm_command, vllm_environment
 from service.errors import EngineUnavailable
 
@@ -52,7 +55,7 @@ def gone(processes: list[psutil.Process]) -> bool:
     return all(not it.is_running() or it.status() == psutil.STATUS_ZOMBIE for it in processes)
 
 
-async def one_token(engine: VllmProcess) -> tuple[int, ...]:
+async def one_token(engine: Engine) -> tuple[int, ...]:
     sampling = Sampling(1, stream=False)
     (chunk,) = [chunk async for chunk in engine.generate([1, 2], sampling, request_id="r")]
     return chunk.ids
@@ -84,6 +87,47 @@ async def test_a_server_that_is_killed_is_started_again_and_says_so_meanwhile(pr
     assert await one_token(process) == (7,)
     assert process.restarts == 1
     assert gone([server, worker])
+
+
+async def test_a_server_elsewhere_is_down_at_once_and_serves_again_within_a_second_of_its_return() -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    engine = VllmEngine(f"http://127.0.0.1:{port}")
+    with serving_fake(port):
+        await until_healthy(engine)
+        assert await one_token(engine) == (7,)
+    asked = time.monotonic()
+    with pytest.raises(EngineUnavailable):
+        await one_token(engine)
+    assert time.monotonic() - asked < 1
+    with serving_fake(port):
+        returned = await until_healthy(engine)
+        assert await one_token(engine) == (7,)
+        assert time.monotonic() - returned < 1
+    await engine.close()
+
+
+@contextmanager
+def serving_fake(port: int) -> Iterator[None]:
+    """Run the fake server until the end, which is a `kill -9` of it and its child."""
+    process = subprocess.Popen([sys.executable, str(FAKE), str(port)])
+    try:
+        yield
+    finally:
+        for it in family(process.pid):
+            it.kill()
+        process.wait()
+
+
+async def until_healthy(engine: VllmEngine) -> float:
+    """Wait for the server; give when it answered."""
+    for _ in range(600):
+        with suppress(EngineUnavailable):
+            await engine.check()
+            return time.monotonic()
+        await asyncio.sleep(0.05)
+    raise AssertionError("the fake server did not start")
 
 
 async def test_a_server_that_cannot_start_shows_the_end_of_its_log(tmp_path: Path) -> None:
