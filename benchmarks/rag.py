@@ -2,13 +2,16 @@
 
 The peer retrieves once, with the question, and answers from what it got: every fact of each subject that the question
 names, found in the store by name, written as sentences before the question. That is the best a single retrieval can do
-here; what the second hop needs is not named in the question. Prints a table and one last line of JSON.
+here; what the second hop needs is not named in the question. The core was trained to ask: where it asks after all, that
+is no plain RAG and counts as wrong, and the table says how often. Prints a table with 95 % intervals (Wilson) and one
+last line of JSON.
 """
 
 import asyncio
 import json
 import tempfile
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import click
@@ -17,44 +20,60 @@ from benchmarks.phrasing import Asker, Item, read_rows
 from benchmarks.setting import Bench, bench, import_rows
 from knowledge_store.store import Store
 from service.detect.spot import spot_subjects
+from trainer.evaluate.statistic import wilson
 
 HOPS = ("one hop", "two hops", "three hops")
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """How many were right, of how many; and in how many the core looked something up."""
+
+    right: int
+    of: int
+    asked: int
+
+    def __str__(self) -> str:
+        bounds = wilson(self.right, self.of)
+        return f"{self.right} of {self.of} ({bounds.low:.1%} to {bounds.high:.1%})"
 
 
 @click.command()
 @click.option("--core", type=click.Path(path_type=Path), default=Path("models/demo-core"), show_default=True)
 @click.option("--engine", default="embedded", show_default=True)
-@click.option("--questions", default=50, show_default=True, help="How many of each depth.")
+@click.option("--questions", default=100, show_default=True, help="How many of each depth.")
 @click.option("--streams", default=16, show_default=True)
 @click.option("--seed", default=6, show_default=True)
 def main(core: Path, engine: str, questions: int, streams: int, seed: int) -> None:
     """Print the share of right answers, ours and plain RAG's."""
-    shares = asyncio.run(_measure(core, engine, questions, streams, seed))
-    print(f"{'':<12}{'ours':>8}{'plain RAG':>12}")
+    scores = asyncio.run(_measure(core, engine, questions, streams, seed))
+    print(f"{'':<12}{'ours':>30}{'plain RAG':>30}{'asked after all':>18}")
     for kind in HOPS:
-        print(f"{kind:<12}{shares[kind]['ours']:>8.3f}{shares[kind]['rag']:>12.3f}")
-    print(json.dumps({"benchmark": "rag", "questions": questions, "shares": shares}))
+        ours, rag = scores[kind]["ours"], scores[kind]["rag"]
+        print(f"{kind:<12}{ours!s:>30}{rag!s:>30}{f'{rag.asked} of {rag.of}':>18}")
+    told = {kind: {name: asdict(score) for name, score in by_name.items()} for kind, by_name in scores.items()}
+    print(json.dumps({"benchmark": "rag", "questions": questions, "scores": told}))
 
 
-async def _measure(core: Path, engine: str, questions: int, streams: int, seed: int) -> dict[str, dict[str, float]]:
+async def _measure(core: Path, engine: str, questions: int, streams: int, seed: int) -> dict[str, dict[str, Score]]:
     rows = read_rows()
     asker = Asker(rows, seed)
-    shares: dict[str, dict[str, float]] = {}
+    scores: dict[str, dict[str, Score]] = {}
     with tempfile.TemporaryDirectory() as folder:
         store = Store.open(Path(folder) / "facts.sqlite")
         import_rows(store, rows)
         for kind in HOPS:
             items = [asker.draw(kind) for _ in range(questions)]
             stuffed = [_retrieve(store, item.question) for item in items]
-            shares[kind] = {}
+            scores[kind] = {}
             for name, texts, teaching in (
                 ("ours", [item.question for item in items], None),
                 ("rag", stuffed, ""),
             ):
                 async with bench(engine, core, store, teaching=teaching) as it:
-                    shares[kind][name] = await _share(it, items, texts, streams, calls=name == "ours")
+                    scores[kind][name] = await _score(it, items, texts, streams, may_ask=name == "ours")
         store.close()
-    return shares
+    return scores
 
 
 def _retrieve(store: Store, question: str) -> str:
@@ -64,14 +83,14 @@ def _retrieve(store: Store, question: str) -> str:
     return f"{' '.join(sentences)}\n{question}"
 
 
-async def _share(it: Bench, items: Sequence[Item], texts: Sequence[str], streams: int, *, calls: bool) -> float:
-    """Count right answers; plain RAG's only where the core did not look up after all."""
+async def _score(it: Bench, items: Sequence[Item], texts: Sequence[str], streams: int, *, may_ask: bool) -> Score:
+    """Count right answers; without `may_ask` only those where the core looked nothing up."""
     answers = await it.ask_all(texts, streams=streams)
     right = [
-        answer.text.casefold() == item.answer.casefold() and (calls or answer.usage.lookups == 0)
+        answer.text.casefold() == item.answer.casefold() and (may_ask or answer.usage.lookups == 0)
         for item, answer in zip(items, answers, strict=True)
     ]
-    return sum(right) / len(right)
+    return Score(sum(right), len(right), sum(answer.usage.lookups > 0 for answer in answers))
 
 
 if __name__ == "__main__":
