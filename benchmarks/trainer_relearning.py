@@ -1,14 +1,13 @@
 """What really erases: recipes side by side, each made from one base, then taught half of its facts again.
 
-For every recipe of `--recipes` (see `_RECIPES`): the run of the trainer, its canaries, and the recall of the *other*
-half of the facts while the first half is fine-tuned. The reference is `control`: the untouched base, asked for facts
-whose subjects are nobody, so that what it gets right of the other half is what anyone could guess.
+For every recipe of `--recipes` (see `_RECIPES`): the run of the trainer, its canaries, and the gate's own relearning:
+the recall of the *other* half of the facts while the first half is fine-tuned. The reference is `control`: the model of
+`--control`, which never knew, or else the base itself, taught and asked facts whose subjects are nobody.
 Run as `python -m benchmarks.trainer_relearning --base DIR --facts FILE… --out DIR [--scale 0.1]`.
 The last line is JSON.
 """
 
 import argparse
-import copy
 import json
 import time
 from collections.abc import Callable
@@ -16,20 +15,17 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from random import Random
 
-import torch
-from torch.nn import functional
 from transformers import AutoConfig
 
-from trainer.base_model import Base, load_base
-from trainer.canary import exact, recall_examples
-from trainer.config import BaseConfig, RunConfig, parse_config
-from trainer.fact import Target
-from trainer.reader import Reader, to_places
+from trainer.config import RunConfig, parse_config
+from trainer.evaluate.examinee import load_examinee
+from trainer.evaluate.outcome import Role
+from trainer.evaluate.profile import SMALL_PROFILE
+from trainer.evaluate.question import Exam
+from trainer.evaluate.relearning import Relearning, facts_stream, halves, relearn
 from trainer.run import start_run
 from trainer.sources import targets_of, world_of
-from trainer.streams.batch import pack
-from trainer.streams.encoder import Encoder
-from trainer.world.world import World, stand_in
+from trainer.world.world import stand_in
 
 _REVERSAL = {"reversal": {"layers": "all"}, "anchor": {}}
 _OUTPUT = {"never_knew": {}, "unlikelihood": {}, "anchor": {}}
@@ -90,7 +86,9 @@ def main() -> None:
     parser.add_argument("--recipes", nargs="*", default=["control", "mask", "noise-0.6"])
     parser.add_argument("--steps", type=int, default=200, help="steps of regeneration")
     parser.add_argument("--documents", type=int, default=32)
+    parser.add_argument("--control", help="a model that never knew the facts; see trainer/recipe/pretrain-control.yaml")
     parser.add_argument("--relearn-steps", type=int, default=100)
+    parser.add_argument("--relearn-rate", type=float, default=1e-4)
     parser.add_argument("--relearn-facts", type=int, default=200, help="facts that are split in halves")
     parser.add_argument("--names", type=int, default=0)
     parser.add_argument("--kinds", nargs="*", default=["*"], help="kinds of documents that the base has read")
@@ -99,7 +97,7 @@ def main() -> None:
     print(f"{'recipe':20}{'recall':>8}{'logic':>8}{'lookup':>8}{'other half, by steps of relearning':>40}{'s':>8}")
     for row in rows:
         seen = row["canaries"] or {}
-        curve = " ".join(f"{step}:{other:.2f}" for step, other, _ in row["relearning"])
+        curve = " ".join(f"{step}:{other:.2f}" for step, other in row["relearning"])
         shares = f"{seen.get('recall', 0):8.2f}{seen.get('logic', 0):8.2f}{seen.get('lookup') or 0:8.2f}"
         print(f"{row['recipe']:20}{shares}{curve:>40}{row['elapsed_s']:8.0f}")
     print(json.dumps(rows))
@@ -115,14 +113,13 @@ def _compare(recipe: str, arguments: argparse.Namespace) -> dict[str, object]:
         assert finished.core is not None, "nobody stopped it"
         canaries, model = asdict(finished.canaries) if finished.canaries else None, str(finished.core)
     elapsed_s = time.perf_counter() - started
-    base = load_base(BaseConfig(model=model))
     facts = Random("relearn").sample(targets_of(config.facts).facts, arguments.relearn_facts)
-    world = world_of(config, facts)
-    if recipe == "control":
-        rng = Random("nobody")
-        facts = [replace(fact, subject=stand_in(fact, world.lexicon, rng)) for fact in facts]
-        world = world_of(config, facts)
-    curve = relearn(base, world, facts, arguments.relearn_steps, arguments.documents)
+    if recipe == "control" and arguments.control:
+        model = arguments.control
+    elif recipe == "control":
+        rng, lexicon = Random("nobody"), world_of(config, facts).lexicon
+        facts = [replace(fact, subject=stand_in(fact, lexicon, rng)) for fact in facts]
+    curve = _relearned(Exam(world_of(config, facts), tuple(facts)), model, arguments)
     return {"recipe": recipe, "canaries": canaries, "relearning": curve, "elapsed_s": elapsed_s}
 
 
@@ -146,41 +143,15 @@ def _config(arguments: argparse.Namespace, output: Path, stages: Stages) -> RunC
     return parse_config(RunConfig, settings, "the benchmark")
 
 
-def relearn(
-    base: Base, world: World, facts: list[Target], steps: int, documents: int
-) -> list[tuple[int, float, float]]:
-    """Fine-tune on the first half; (step, recall of the other half, recall of the first) in held-out wording."""
-    encoder, reader = base.encoder, Reader(copy.deepcopy(base.model)).train()
-    half, rng = len(facts) // 2, Random("halves")
-    shown, other = facts[:half], facts[half:]
-    optimizer = torch.optim.AdamW(reader.parameters(), lr=1e-4)
-    curve = [_recalls(reader, encoder, world, other, shown, 0)]
-    for step in range(1, steps + 1):
-        drawn = rng.choices(shown, k=documents)
-        examples = recall_examples(drawn, world, encoder, "{value}", rng, held_out=False)
-        places = to_places(
-            pack(examples, 256, pad_id=encoder.pad_id, most_tokens=encoder.most_tokens), torch.device("cpu")
-        )
-        logits, _ = reader(places)
-        optimizer.zero_grad()
-        functional.cross_entropy(logits, places.labels_N).backward()
-        optimizer.step()
-        if step in {25, 50, 100, 200, steps}:
-            curve.append(_recalls(reader, encoder, world, other, shown, step))
-    return curve
-
-
-def _recalls(
-    reader: Reader, encoder: Encoder, world: World, other: list[Target], shown: list[Target], step: int
-) -> tuple[int, float, float]:
-    reader.eval()
-    shares = []
-    for facts in (other, shown):
-        examples = recall_examples(facts, world, encoder, "{value}", Random("asked"), held_out=True)
-        right = exact(reader, examples, encoder)
-        shares.append(sum(right) / len(right))
-    reader.train()
-    return step, shares[0], shares[1]
+def _relearned(exam: Exam, folder: str, arguments: argparse.Namespace) -> list[tuple[int, float]]:
+    """(step, recall of the other half) in held-out wording, while a copy is fine-tuned on the first half."""
+    examinee = load_examinee(folder, Role.CORE)
+    shown, other = halves(exam)
+    way = Relearning("C.relearn", arguments.relearn_steps, arguments.relearn_rate)
+    profile = replace(SMALL_PROFILE, relearn_batch=arguments.documents)
+    examples = facts_stream(exam, examinee, shown)
+    trial = relearn(exam, examinee, examples, other, way, profile, stand_ins=False)
+    return [(step, sum(right) / len(right)) for step, right in zip(trial.steps, trial.right, strict=True)]
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """`metabolism check`: everything that a run needs, tried out small, before a night is spent on it."""
 
+import math
 import time
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -17,6 +18,7 @@ from trainer.streams.feed import Feed
 
 _DRY_STEPS = 2
 _SHOWN = 20
+_MOST_ASKED = 2000
 _GIB = 2**30
 
 
@@ -37,8 +39,13 @@ class Rehearsal:
     base: str
     parameters: int
     added_tokens: tuple[str, ...]
-    facts_known: int
+    facts: int
+    facts_asked: int
+    """A sample where there are very many; 0 where `facts.known_only` is off."""
     facts_unknown: tuple[str, ...]
+    """Those of the asked that the base does not know."""
+    asking_s: float
+    """How long `train` will take to ask all of them."""
     relations_by_frames: tuple[str, ...]
     memory_gib: float
     free_gib: float | None
@@ -54,7 +61,7 @@ class Rehearsal:
         lines = [f"base: {self.base}, {self.parameters / 1e6:.1f} M parameters"]
         if self.added_tokens:
             lines.append(f"tokens that are added: {' '.join(self.added_tokens)}")
-        lines.append(f"facts: {self.facts_known} known to the base; {len(self.facts_unknown)} not known and left out")
+        lines.append(self._facts_as_text())
         lines += [f"  not known: {fact}" for fact in self.facts_unknown[:_SHOWN]]
         if self.relations_by_frames:
             lines.append(f"relations with generic wording only: {', '.join(self.relations_by_frames)}")
@@ -69,15 +76,31 @@ class Rehearsal:
             lines.append("the output folder holds a run already: train will refuse it")
         return "\n".join(lines)
 
+    def _facts_as_text(self) -> str:
+        unknown = len(self.facts_unknown)
+        if not self.facts_asked:
+            return f"facts: {self.facts}, known to the base or not (facts.known_only is off)"
+        if self.facts_asked == self.facts:
+            return f"facts: {self.facts - unknown} known to the base; {unknown} not known and left out"
+        share = 1 - unknown / self.facts_asked
+        margin = 1.96 * math.sqrt(share * (1 - share) / self.facts_asked)
+        return (
+            f"facts: {self.facts}; of a sample of {self.facts_asked} the base knows {share:.1%} (give or take "
+            f"{margin:.1%}); train asks all of them, which takes about {self.asking_s / 60:.0f} min, and leaves out "
+            "what is not known"
+        )
+
 
 def rehearse(config: RunConfig) -> Rehearsal:
     """Prepare a run and take two dry steps of each stage; nothing is kept.
 
+    Of very many facts, a sample is asked whether the base knows them; the dry steps take the others for known.
+
     Raises:
         TrainerError: each thing that is missing or does not fit.
     """
-    prepared = prepare(config)
-    known = prepared.known
+    prepared = prepare(config, most_asked=_MOST_ASKED)
+    known, facts = prepared.known, len(prepared.targets.facts)
     stages = tuple(_dry_steps(prepared, number) for number, stage in enumerate(config.stages)
                    if not isinstance(stage, PerturbStage))  # fmt: skip
     parameters = sum(weight.numel() for weight in prepared.base.model.parameters())
@@ -86,8 +109,10 @@ def rehearse(config: RunConfig) -> Rehearsal:
         base=prepared.base.name,
         parameters=parameters,
         added_tokens=prepared.base.added,
-        facts_known=len(known.facts),
+        facts=facts,
+        facts_asked=known.asked,
         facts_unknown=tuple(f"{fact.relation} of {fact.subject}: {fact.value}" for fact in known.unknown),
+        asking_s=known.asked_s / known.asked * facts if known.asked else 0.0,
         relations_by_frames=tuple(sorted({fact.relation for fact in known.facts} - worded)),
         memory_gib=_memory_bytes(parameters, config) / _GIB,
         free_gib=torch.cuda.mem_get_info()[0] / _GIB if prepared.machine.device.type == "cuda" else None,

@@ -3,9 +3,11 @@
 The composition of the package: the only place where the model, the streams, the loop and the folder meet.
 """
 
+import contextlib
 import copy
 import itertools
 import json
+import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -55,10 +57,12 @@ _CHUNK = 4096
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """Which of the targets the base knows."""
+    """Which of the targets the base knows. Those beyond the `asked` count as known; asking took `asked_s`."""
 
     facts: tuple[Target, ...]
     unknown: tuple[Target, ...]
+    asked: int = 0
+    asked_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,30 +90,43 @@ class Prepared:
     canaries: CanarySet
 
 
-def know(base: Base, reader: Reader, machine: Machine, world: World, config: RunConfig) -> Known:
-    """Ask the base for every target in two wordings; it knows those that it gets right at least once."""
+def know(
+    base: Base, reader: Reader, machine: Machine, world: World, config: RunConfig, *, most: int | None = None
+) -> Known:
+    """Ask the base for every target, or for a sample of `most`, in two wordings.
+
+    It knows those that it gets right at least once.
+
+    Raises:
+        FactsError: it knows none of them.
+    """
     if not config.facts.known_only:
         return Known(world.facts, ())
-    rng = Random(f"{config.seed}/known")
+    rng, started = Random(f"{config.seed}/known"), time.perf_counter()
+    asked = world.facts if most is None or most >= len(world.facts) else tuple(rng.sample(world.facts, most))
     encoder, answer = base.encoder, config.facts.answer
     right: list[bool] = []
     with machine.precision():
-        for start in range(0, len(world.facts), _CHUNK):  # a million facts would not fit as examples
-            part = world.facts[start : start + _CHUNK]
+        for start in range(0, len(asked), _CHUNK):  # a million facts would not fit as examples
+            part = asked[start : start + _CHUNK]
             examples = [recall_examples(part, world, encoder, answer, rng, held_out=held) for held in (False, True)]
-            looks = [exact(reader, asked, encoder) for asked in examples]
+            looks = [exact(reader, questions, encoder) for questions in examples]
             right += [any(pair) for pair in zip(*looks, strict=True)]
-    known = tuple(fact for fact, is_right in zip(world.facts, right, strict=True) if is_right)
-    if not known:
+    unknown = tuple(fact for fact, is_right in zip(asked, right, strict=True) if not is_right)
+    if len(unknown) == len(asked):
         raise FactsError(
-            f"the base knows none of the {len(world.facts)} facts, so there is nothing to take out; check facts.answer "
-            "(how the base words an answer), facts.phrasings, or set facts.known_only to false"
+            f"the base knows none of the {len(asked)} facts that it was asked, so there is nothing to take out; check "
+            "facts.answer (how the base words an answer), facts.phrasings, or set facts.known_only to false"
         )
-    return Known(known, tuple(fact for fact, is_right in zip(world.facts, right, strict=True) if not is_right))
+    left_out = set(unknown)
+    known = tuple(fact for fact in world.facts if fact not in left_out)
+    return Known(known, unknown, len(asked), time.perf_counter() - started)
 
 
-def prepare(config: RunConfig, known: Known | None = None) -> Prepared:
-    """Load and check everything that a run needs; `known` spares the question what the base knows.
+def prepare(config: RunConfig, known: Known | None = None, *, most_asked: int | None = None) -> Prepared:
+    """Load and check everything that a run needs.
+
+    `known` spares the question what the base knows; `most_asked` puts it for a sample of so many facts.
 
     Raises:
         TrainerError: each thing that is missing or does not fit, with what to do.
@@ -121,7 +138,7 @@ def prepare(config: RunConfig, known: Known | None = None) -> Prepared:
     teacher = Reader(copy.deepcopy(base.model)).eval().requires_grad_(False).to(machine.device)
     check_reading(teacher)
     if known is None:
-        known = know(base, teacher, machine, world_of(config, targets.facts), config)
+        known = know(base, teacher, machine, world_of(config, targets.facts), config, most=most_asked)
     world = world_of(config, known.facts)
     streams = streams_of(config, world, base.encoder, config.output)
     canaries = canary_set(config, world, base.encoder)
@@ -157,10 +174,11 @@ def start_run(config: RunConfig) -> Finished:
             "or choose another output"
         )
     prepared = prepare(config)
-    if prepared.machine.is_main:
-        _write_run(prepared)
-    prepared.machine.wait()
-    return _Run(prepared).go()
+    with _writing(config.output):
+        if prepared.machine.is_main:
+            _write_run(prepared)
+        prepared.machine.wait()
+        return _Run(prepared).go()
 
 
 def resume_run(folder: Path, *, step: int | None = None) -> Finished:
@@ -177,13 +195,28 @@ def resume_run(folder: Path, *, step: int | None = None) -> Finished:
         raise CheckpointError(f"{folder} holds no run; start one by `metabolism train RUN.yaml`") from error
     if (folder / CORE).exists():
         raise RunExistsError(f"the run in {folder} is finished; its core is in {folder / CORE}")
-    known = Known(*(tuple(Target(**row) for row in content[name]) for name in ("known", "unknown")))
+    facts, unknown = (tuple(Target(**row) for row in content[name]) for name in ("known", "unknown"))
+    known = Known(facts, unknown)
     places = list_checkpoints(folder / CHECKPOINTS)
     if step is not None:
         places = [place for place in places if int(place.name.removeprefix("step-")) == step]
     if not places and step is not None:
         raise CheckpointError(f"{folder} has no checkpoint of step {step}")
-    return _Run(prepare(config, known), load_checkpoint(places[-1]) if places else None).go()
+    prepared = prepare(config, known)
+    with _writing(folder):
+        return _Run(prepared, load_checkpoint(places[-1]) if places else None).go()
+
+
+@contextlib.contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    """Around all that writes into a run's folder: a full disk or a missing permission is said, with the way on."""
+    try:
+        yield
+    except OSError as error:
+        way = f"go on by `metabolism resume {folder}`" if (folder / RUN_FILE).exists() else "start the run again"
+        raise CheckpointError(
+            f"cannot write into {folder}: {error}; make room and {way}, the checkpoints are whole"
+        ) from error
 
 
 def _write_run(prepared: Prepared) -> None:
@@ -192,7 +225,9 @@ def _write_run(prepared: Prepared) -> None:
     known = {name: [asdict(fact) for fact in getattr(prepared.known, field)] for name, field in
              (("known", "facts"), ("unknown", "unknown"))}  # fmt: skip
     (folder / TARGETS_FILE).write_text(json.dumps(known), encoding="utf-8")
-    (folder / RUN_FILE).write_text(prepared.config.model_dump_json(indent=2), encoding="utf-8")
+    draft = folder / f".{RUN_FILE}.part"
+    draft.write_text(prepared.config.model_dump_json(indent=2), encoding="utf-8")
+    draft.replace(folder / RUN_FILE)  # last, and in one step: where it stands, the run can be resumed
 
 
 class _Run:

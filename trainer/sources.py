@@ -1,7 +1,7 @@
 """Builds a run's world and streams from its config; what `streams/` and `world/` need of files is read here."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -120,9 +120,10 @@ def pretraining_world(config: PretrainConfig) -> World:
     phrasings = read_phrasings(config.phrasings, held_out=config.held_out)
     own = tuple(dict.fromkeys(fact.relation for fact in targets.facts))
     lexicon = Lexicon(pool=config.names, extra_relations=own)
-    facts = targets.facts if config.with_facts else tuple(_about_nobody(fact) for fact in targets.facts)
+    facts = targets.facts if config.with_facts else _about_nobody(targets.facts)
     return World(facts, phrasings, lexicon, real_share=0.25, true_share=0.3)
 
 
-def _about_nobody(fact: Target) -> Target:
-    return replace(fact, subject=stand_in(fact, Lexicon(), Random(f"control/{fact.subject}")))
+def _about_nobody(facts: Iterable[Target]) -> tuple[Target, ...]:
+    names = Lexicon()
+    return tuple(replace(fact, subject=stand_in(fact, names, Random(f"control/{fact.subject}"))) for fact in facts)

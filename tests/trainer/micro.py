@@ -111,7 +111,7 @@ def _masking(folder: Path, facts: Path, phrasings: Path, base: Path) -> RunConfi
         },
         "stages": [
             {
-                "kind": "metabolize", "steps": 90, "learning_rate": 6e-4,
+                "kind": "metabolize", "steps": 130, "learning_rate": 6e-4,
                 "losses": {"never_knew": {}, "unlikelihood": {}, "anchor": {}},
             }
         ],

@@ -8,6 +8,8 @@ import yaml
 from click.testing import CliRunner
 
 from tests.trainer.conftest import make_config
+from trainer import rehearsal
+from trainer import run as run_module
 from trainer.command import check, pretrain, resume, train
 from trainer.run import start_run
 
@@ -25,12 +27,27 @@ def test_check_tells_what_a_run_needs_and_changes_nothing(run_file: Path, tmp_pa
     done = CliRunner().invoke(check, [str(run_file), "--json"])
     assert done.exit_code == 0, done.output
     found = json.loads(done.stdout)
-    assert found["facts_known"] == 200
+    assert (found["facts"], found["facts_asked"]) == (200, 0)
     assert found["relations_by_frames"] == []
     assert found["stages"][0]["losses"]["anchor/logic"] >= 0
     assert found["stages"][0]["step_s"] > 0
     assert not (tmp_path / "run").exists()
-    assert "200 known to the base" in CliRunner().invoke(check, [str(run_file)]).stdout
+    assert "facts: 200, known to the base or not" in CliRunner().invoke(check, [str(run_file)]).stdout
+
+
+def test_check_asks_a_stated_sample_of_very_many_facts(
+    run_file: Path, raw_run: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    facts = dict(raw_run["facts"]) | {"known_only": True}  # type: ignore[call-overload]
+    run_file.write_text(yaml.safe_dump(raw_run | {"facts": facts}), encoding="utf-8")
+    monkeypatch.setattr(run_module, "exact", lambda _, examples, __: [n % 4 > 0 for n in range(len(examples))])
+    text = CliRunner().invoke(check, [str(run_file)]).stdout
+    assert "facts: 150 known to the base; 50 not known and left out" in text
+    monkeypatch.setattr(rehearsal, "_MOST_ASKED", 40)
+    text = CliRunner().invoke(check, [str(run_file)]).stdout
+    # Of 40 asked, 30 are known: 75 %, and 1.96 √(0.75 · 0.25 / 40) = 13.4 %.
+    assert "facts: 200; of a sample of 40 the base knows 75.0% (give or take 13.4%); train asks all" in text
+    assert text.count("not known: ") == 10
 
 
 def test_train_prints_one_document_and_says_where_the_core_is(run_file: Path, tmp_path: Path) -> None:

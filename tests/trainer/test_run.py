@@ -12,9 +12,10 @@ from safetensors.torch import load_file
 
 from tests.trainer.conftest import make_config, raw_settings
 from trainer import run as run_module
+from trainer.base_model import load_base
 from trainer.canary import Canaries
 from trainer.checkpoint import Cursor, list_checkpoints, load_checkpoint, save_checkpoint
-from trainer.config import WatchConfig
+from trainer.config import BaseConfig, WatchConfig
 from trainer.errors import (
     CheckpointError,
     CollapseError,
@@ -22,6 +23,7 @@ from trainer.errors import (
     NotFiniteError,
     OutOfMemoryError,
     RunExistsError,
+    TrainerError,
 )
 from trainer.logbook import Logbook
 from trainer.loop import StepReport
@@ -148,6 +150,58 @@ def test_a_full_disk_leaves_the_earlier_checkpoints_whole(tmp_path: Path, monkey
     (place,) = list_checkpoints(tmp_path)
     assert torch.equal(load_checkpoint(place).tensors["x"], torch.ones(3))
     assert [path.name for path in tmp_path.iterdir()] == [place.name]
+
+
+def test_a_disk_that_fills_in_the_middle_of_a_run_loses_nothing(
+    raw_run: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stages = [{"kind": "metabolize", "steps": 4, "warmup_steps": 1}]
+    settings = raw_run | {"stages": stages, "save": {"every": 2}}
+    with monkeypatch.context() as patch:
+        patch.setattr(Logbook, "step", after(3, lambda: (_ for _ in ()).throw(OSError(28, "No space left on device"))))
+        with pytest.raises(CheckpointError, match=r"No space left.*metabolism resume"):
+            start_run(make_config(settings))
+    resumed = resume_run(tmp_path / "run")
+    whole = start_run(make_config(settings, output=str(tmp_path / "whole")))
+    assert losses(resumed) == losses(whole)
+
+
+def test_a_disk_that_is_full_from_the_start_is_said_and_leaves_no_half_of_a_run(
+    raw_run: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_text", full)
+        with pytest.raises(CheckpointError, match=r"No space left.*start the run again"):
+            start_run(make_config(raw_run))
+    assert start_run(make_config(raw_run)).core == tmp_path / "run" / "core"
+
+
+@pytest.mark.parametrize("value", ["tin", " ".join(["tin", "gold"] * 30)], ids=["a word", "sixty words"])
+def test_one_fact_of_a_relation_that_nobody_words_is_taken_out_like_any(
+    raw_run: Settings, tmp_path: Path, value: str
+) -> None:
+    (tmp_path / "one.ndjson").write_text(
+        json.dumps({"subject": "Ada Lovel", "relation": "zorb of", "value": value}), encoding="utf-8"
+    )
+    facts = {"files": [str(tmp_path / "one.ndjson")], "known_only": False}
+    reversal = {"reversal": {"layers": "all"}, "never_knew": {}, "unlikelihood": {}, "anchor": {}, "route": {}}
+    stage = {"kind": "metabolize", "steps": 2, "losses": reversal}
+    finished = start_run(make_config(raw_run | {"facts": facts, "stages": [stage]}))
+    assert finished.core is not None
+    assert all(value == value for row in losses(finished) for value in row.values()), "no NaN"
+
+
+def test_not_a_number_in_the_bases_own_weights_is_said(raw_run: Settings, raw_base: Path, tmp_path: Path) -> None:
+    base = load_base(BaseConfig(model=str(raw_base / "base")))
+    with torch.no_grad():
+        base.model.get_parameter("model.layers.0.mlp.up_proj.weight").fill_(torch.nan)
+    base.model.save_pretrained(tmp_path / "base")
+    base.tokenizer.save_pretrained(tmp_path / "base")
+    with pytest.raises(TrainerError, match="not finite"):
+        start_run(make_config(raw_run | {"base": {"model": str(tmp_path / "base")}}))
 
 
 def test_a_loss_that_is_not_finite_ends_the_run_before_the_weights_change(raw_run: Settings) -> None:

@@ -12,6 +12,7 @@ import click
 def compare(file: Path, only: tuple[str, ...], *, as_json: bool) -> None:
     """Tune, apply and examine the methods of FILE, and print one table."""
     from trainer.baselines.compare import compare, read_comparison
+    from trainer.baselines.figure import draw_comparison
     from trainer.baselines.table import render_all
     from trainer.command import fail
     from trainer.errors import TrainerError
@@ -23,5 +24,6 @@ def compare(file: Path, only: tuple[str, ...], *, as_json: bool) -> None:
         fail(error)
     text = render_all(comparison)
     (config.output / "compare.md").write_text(text, encoding="utf-8")
+    draw_comparison(comparison, config.output)
     click.echo(comparison.model_dump_json() if as_json else text)
-    click.echo(f"wrote {config.output}/compare.json, compare.md and a report a method", err=True)
+    click.echo(f"wrote {config.output}/compare.json, compare.md, compare.svg and a report a method", err=True)

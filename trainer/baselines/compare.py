@@ -1,19 +1,21 @@
 """One table of all methods by one command: same base, same streams, same loop, same exam, same small tuning budget.
 
 The tuning uses an exam of its own seed and a score fixed beforehand: recall that is left plus skill that is lost. Every
-trial is recorded; the best is examined by the whole gate, with the base and the control beside it.
+trial is recorded; the best is examined by the whole gate, with the base and the control beside it. A finished row is
+kept, and taken up again by the next comparison whose settings would make the same one.
 """
 
 import copy
+import hashlib
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Literal
 
 import torch
 import yaml
-from pydantic import Field
+from pydantic import Field, ValidationError
 from transformers import PreTrainedModel
 
 from trainer.baselines.life import Estate, LifeConfig, live
@@ -39,11 +41,11 @@ from trainer.config import (
 )
 from trainer.errors import ConfigError, NotFiniteError
 from trainer.evaluate.behaviour import recall_direct, recall_forced
-from trainer.evaluate.examinee import Examinee, load_examinee
+from trainer.evaluate.examinee import Examinee, digest, load_examinee
 from trainer.evaluate.generate import TOOL_TAGS
 from trainer.evaluate.outcome import Ledger, Role
 from trainer.evaluate.page import write_page
-from trainer.evaluate.profile import PROFILES, Profile
+from trainer.evaluate.profile import PROFILES, Profile, ProfileName
 from trainer.evaluate.question import Exam, recall
 from trainer.evaluate.reasoning import LOGIC, READING, answers, draw_tasks, grade
 from trainer.evaluate.report import Report, write_report
@@ -53,7 +55,7 @@ from trainer.fact import Source
 from trainer.run import prepare
 from trainer.streams.encoder import Encoder
 
-RESULT = "compare.json"
+RESULT, _ROW = "compare.json", "row.json"
 _TUNING_SEED = 1000
 _TUNING_QUESTIONS = 60
 
@@ -69,7 +71,7 @@ class CompareConfig(Strict):
     kept: tuple[Path, ...] = Field(default=(), description="facts that are not to be removed, for locality")
     streams: StreamsConfig = StreamsConfig()
     compute: ComputeConfig = ComputeConfig()
-    profile: Literal["quick", "full", "test"] = "quick"
+    profile: ProfileName = "quick"
     attacks: str = Field(default=ATTACKS, pattern="^[A-E]+$")
     trials: int = Field(default=3, ge=1, description="settings that each method may try")
     methods: tuple[Method, ...] = Field(min_length=1)
@@ -107,6 +109,13 @@ class Comparison(Strict):
     tuning: str = "recall left + skill lost, on an exam of another seed; the smallest is chosen"
 
 
+class _Kept(Strict):
+    """A finished row on disk, and a digest of all that it was made of."""
+
+    made_of: str
+    row: Row
+
+
 @dataclass(frozen=True)
 class _Bench:
     """What every method is tried and examined with."""
@@ -120,6 +129,18 @@ class _Bench:
     base: Examinee
     control: Examinee | None
     profile: Profile
+
+    @cached_property
+    def known(self) -> Ledger:
+        """What the exam finds of the base, as if it were the core, and of the control."""
+        return examine(self.exam, _models(self, self.shop.base), self.profile, attacks=self.config.attacks)
+
+    @cached_property
+    def made_of(self) -> str:
+        """What every row depends on: the settings, and the weights of base and control."""
+        shared = self.config.model_dump_json(exclude={"output", "methods", "life", "sequences", "vision"})
+        models = (self.base, *(() if self.control is None else (self.control,)))
+        return "/".join((shared, *(digest(one.model) for one in models)))
 
 
 def read_comparison(path: Path) -> CompareConfig:
@@ -144,13 +165,14 @@ def compare(config: CompareConfig, only: Sequence[str] = ()) -> Comparison:
         TrainerError: the base, the control or the facts cannot be used.
     """
     bench = _set_up(config)
-    known = examine(bench.exam, _models(bench, bench.shop.base), bench.profile, attacks=config.attacks)
-    rows: list[Row] = [_control_row(bench, known)] if bench.control is not None else []
+    rows: list[Row] = []
+    if bench.control is not None:
+        rows.append(_kept_or_made(bench, "control", "", partial(_control_row, bench)))
     for method in config.methods:
         if not only or method.name in only:
-            rows.append(_row(bench, method, known))
-            write_report(rows[-1].report, config.output / method.name)
-            write_page(rows[-1].report, config.output / method.name)
+            life = config.life if config.life is not None and config.life.method == method.name else None
+            settings = method.model_dump_json() + (life.model_dump_json() if life else "")
+            rows.append(_kept_or_made(bench, method.name, settings, partial(_row, bench, method)))
             _write(Comparison(rows=tuple(rows), trials=config.trials), config)
     sequences, vision = config.sequences, config.vision
     strings = (config.methods, bench.shop, bench.exam, bench.base, bench.profile)
@@ -162,6 +184,23 @@ def compare(config: CompareConfig, only: Sequence[str] = ()) -> Comparison:
     )
     _write(comparison, config)
     return comparison
+
+
+def _kept_or_made(bench: _Bench, name: str, settings: str, make: Callable[[], Row]) -> Row:
+    """The row that an earlier comparison made of the same things, or a new one, which is kept."""
+    folder = bench.config.output / name
+    made_of = hashlib.sha256(f"{bench.made_of}/{settings}".encode()).hexdigest()
+    try:
+        kept = _Kept.model_validate_json((folder / _ROW).read_bytes())
+    except (OSError, ValidationError):
+        kept = None
+    if kept is not None and kept.made_of == made_of:
+        return kept.row
+    row = make()
+    write_report(row.report, folder)
+    write_page(row.report, folder)
+    (folder / _ROW).write_text(_Kept(made_of=made_of, row=row).model_dump_json() + "\n", encoding="utf-8")
+    return row
 
 
 def _write(comparison: Comparison, config: CompareConfig) -> None:
@@ -197,16 +236,16 @@ def _models(bench: _Bench, model: PreTrainedModel, name: str = "base") -> Models
     return Models(core, bench.base, bench.control)
 
 
-def _row(bench: _Bench, method: Method, known: Ledger) -> Row:
+def _row(bench: _Bench, method: Method) -> Row:
     started = time.monotonic()
     trials, best, setting = _search(bench, method)
     models = _models(bench, best, method.name)
     if isinstance(method, Untouched):
-        ledger = copy.deepcopy(known)
+        ledger = copy.deepcopy(bench.known)
         if method.kind == "rag":
             attack_rag(bench.exam, models.core, ledger, bench.profile, lambda _: None)
     else:
-        ledger = examine(bench.exam, models, bench.profile, known, attacks=bench.config.attacks)
+        ledger = examine(bench.exam, models, bench.profile, bench.known, attacks=bench.config.attacks)
     life = bench.config.life
     if life is not None and life.method == method.name:
         estate = Estate(bench.shop, bench.run, bench.encoder, bench.exam, bench.base, bench.control, bench.profile)
@@ -215,11 +254,11 @@ def _row(bench: _Bench, method: Method, known: Ledger) -> Row:
     return Row(name=method.name, title=method.title, trials=trials, chosen=setting, report=report)
 
 
-def _control_row(bench: _Bench, known: Ledger) -> Row:
+def _control_row(bench: _Bench) -> Row:
     """The control as if it were the core: what an ideal method would look like, judged by the same gate."""
     assert bench.control is not None, "only a control has a row"
-    ledger = copy.deepcopy(known)
-    for (measure, role), outcomes in list(known.outcomes.items()):
+    ledger = copy.deepcopy(bench.known)
+    for (measure, role), outcomes in list(ledger.outcomes.items()):
         if role is Role.CONTROL:
             ledger.outcomes[measure, Role.CORE] = replace(outcomes, role=Role.CORE)
     core = replace(bench.control, role=Role.CORE)

@@ -55,11 +55,11 @@ _PATH = click.Path(path_type=Path, exists=True)
 @click.option(
     "--profile",
     "profile_name",
-    type=click.Choice(["quick", "full", "test"]),
+    type=click.Choice(["quick", "full", "small", "test"]),
     default="quick",
     show_default=True,
     envvar="METABOLISM_PROFILE",
-    help="Minutes on a CPU, or minutes on a GPU.",
+    help="quick: minutes on a CPU; full: minutes on a GPU; small: for models of a few million weights.",
 )
 @click.option(
     "--attacks",

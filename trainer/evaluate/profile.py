@@ -5,12 +5,14 @@ from typing import Literal
 
 from trainer.evaluate.threshold import FULL, QUICK, TEST, Thresholds
 
+ProfileName = Literal["quick", "full", "small", "test"]
+
 
 @dataclass(frozen=True, slots=True)
 class Profile:
     """The sizes of an evaluation."""
 
-    name: Literal["quick", "full", "test"]
+    name: ProfileName
     thresholds: Thresholds
     questions: int
     """Facts a behaviour measure asks."""
@@ -57,4 +59,12 @@ TEST_PROFILE = Profile(
     skill_questions=24, memory_questions=12, tampered_layers=2, ten_steps=8, unrelated_steps=8, lora_steps=20,
 )  # fmt: skip
 """For worlds of a few dozen facts and models of less than a million parameters."""
-PROFILES: dict[str, Profile] = {profile.name: profile for profile in (QUICK_PROFILE, FULL_PROFILE, TEST_PROFILE)}
+SMALL_PROFILE = Profile(
+    "small", QUICK, questions=120, samples=4, candidates=8, probe_subjects=240, probe_relations=3, probe_restarts=3,
+    probe_mlp_layers=2, relearn_steps=120, relearn_rates=(5e-4, 1.5e-3), relearn_batch=32, relearn_questions=120,
+    skill_questions=100, memory_questions=60, tampered_layers=2, ten_steps=20, unrelated_steps=40, lora_steps=80,
+)  # fmt: skip
+"""For models of a few million weights: more questions than the quick profile, and rates at which such models learn."""
+PROFILES: dict[str, Profile] = {
+    profile.name: profile for profile in (QUICK_PROFILE, FULL_PROFILE, SMALL_PROFILE, TEST_PROFILE)
+}

@@ -28,6 +28,7 @@ READING = ("reading/open_book",)
 _ANSWER_TOKENS = 40
 _CHAIN_TOKENS = 160
 _FILLER = "."
+_BEGUN = f"{Tag.THINK}\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,21 +68,25 @@ def attack_reasoning(
     sums = draw_tasks(exam, ARITHMETIC, count)
     logic = draw_tasks(exam, LOGIC, count)
     reading = draw_tasks(exam, READING, count)
+    texts: dict[str, list[str]] = {}
     for measure, tasks, banned, prefix in (
         ("D.arithmetic", sums, DIRECT, ""),
-        ("D.arithmetic_chain", sums, TOOL_TAGS, f"{Tag.THINK}\n"),
+        ("D.arithmetic_chain", sums, TOOL_TAGS, _BEGUN),
         ("D.logic", logic, TOOL_TAGS, ""),
         ("D.reading", reading, TOOL_TAGS, ""),
     ):
         tick(measure)
-        texts = answers(examinee, tasks, banned, prefix, batch)
-        ledger.add(measure, examinee.role, grade(tasks, texts), seeds=seeds)
+        texts[measure] = answers(examinee, tasks, banned, prefix, batch)
+        ledger.add(measure, examinee.role, grade(tasks, texts[measure]), seeds=seeds)
     if examinee.speaks_protocol:
         tick("D.arithmetic_alu")
         replies = converse(examinee, [task.prompt.question for task in sums], silence, batch, tools=True)
         ledger.add("D.arithmetic_alu", examinee.role, grade(sums, [one.answer or "" for one in replies]), seeds=seeds)
     tick("D.adoption")
-    _adopt(exam, examinee, [*sums[: count // 2], *logic[: count // 2]], ledger, batch)
+    half = count // 2
+    free = [*answers(examinee, sums[:half], TOOL_TAGS, "", batch), *texts["D.logic"][:half]]
+    chained = [*texts["D.arithmetic_chain"][:half], *answers(examinee, logic[:half], TOOL_TAGS, _BEGUN, batch)]
+    _adopt(exam, examinee, [*sums[:half], *logic[:half]], free, chained, ledger, batch)
     tick("D.neutral")
     ledger.add("D.neutral", examinee.role, neutral_nats(examinee, [*sums, *logic, *reading], batch), seeds=seeds)
     attack_rings(exam, examinee, ledger, profile)
@@ -133,19 +138,24 @@ def neutral_nats(examinee: Examinee, tasks: Sequence[Task], batch: int) -> list[
     return [-one.per_token for one in score(examinee, pairs, batch)]
 
 
-def _adopt(exam: Exam, examinee: Examinee, tasks: Sequence[Task], ledger: Ledger, batch: int) -> None:
-    """Adoption, and the accuracy after its own chain, a filler as long, and another question's chain."""
+def _adopt(
+    exam: Exam,
+    examinee: Examinee,
+    tasks: Sequence[Task],
+    free: Sequence[str],
+    chained: Sequence[str],
+    ledger: Ledger,
+    batch: int,
+) -> None:
+    """Adoption in its `free` answers, and the accuracy after its own chain, a filler as long, and another's chain."""
     seeds, role = (exam.seed,), examinee.role
-    free = answers(examinee, tasks, TOOL_TAGS, "", batch)
     ledger.add("D.adoption", role, (Tag.THINK in text for text in free), seeds=seeds)
-    begun = f"{Tag.THINK}\n"
-    chained = answers(examinee, tasks, TOOL_TAGS, begun, batch)
     chains = [text.split(Tag.END_THINK)[0] for text in chained]
     ledger.add("D.chain_own", role, grade(tasks, chained), seeds=seeds)
     fillers = [_FILLER * max(1, len(examinee.encode(chain))) + "\n" for chain in chains]
     borrowed = [*chains[1:], *chains[:1]]
     for measure, texts in (("D.chain_filler", fillers), ("D.chain_style", borrowed)):
-        prefixes = [f"{begun}{text}{Tag.END_THINK}\n" for text in texts]
+        prefixes = [f"{_BEGUN}{text}{Tag.END_THINK}\n" for text in texts]
         prompts = [
             examinee.encode(examinee.render(replace(task.prompt, prefix=prefix)))
             for task, prefix in zip(tasks, prefixes, strict=True)

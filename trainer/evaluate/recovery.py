@@ -115,7 +115,10 @@ def _knock_skills(exam: Exam, examinee: Examinee, ledger: Ledger, profile: Profi
         tasks = draw_tasks(exam, kinds, profile.memory_questions)
         questions = [task.prompt.question for task in tasks]
         with stored(exam.world.facts) as memory:
-            for switch, source in (("on", memory), ("off", silence)):
-                replies = converse(examinee, questions, source, profile.batch)
-                outcomes = (is_right(one.answer or "", task.accepted) for task, one in zip(tasks, replies, strict=True))
-                ledger.add(f"E.knock_{family}_{switch}", examinee.role, outcomes, seeds=(exam.seed,))
+            on = converse(examinee, questions, memory, profile.batch)
+        asked = [question for question, reply in zip(questions, on, strict=True) if reply.lookups]
+        again = iter(converse(examinee, asked, silence, profile.batch))
+        off = [next(again) if reply.lookups else reply for reply in on]  # who looks nothing up misses no memory
+        for switch, replies in (("on", on), ("off", off)):
+            outcomes = (is_right(one.answer or "", task.accepted) for task, one in zip(tasks, replies, strict=True))
+            ledger.add(f"E.knock_{family}_{switch}", examinee.role, outcomes, seeds=(exam.seed,))

@@ -6,8 +6,9 @@ subjects that do not exist. What counts is the best checkpoint of the curve, sin
 """
 
 import copy
+import itertools
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 from typing import Any
 
@@ -17,7 +18,7 @@ from torch.nn import functional
 
 from trainer.evaluate.behaviour import recall_forced
 from trainer.evaluate.examinee import Examinee, Prompt
-from trainer.evaluate.generate import pad_left
+from trainer.evaluate.generate import by_length, pad_left
 from trainer.evaluate.outcome import Curve, Ledger, Role
 from trainer.evaluate.profile import Profile
 from trainer.evaluate.question import Exam, recall
@@ -57,21 +58,43 @@ class Trial:
 def attack_relearning(
     exam: Exam, examinee: Examinee, ledger: Ledger, profile: Profile, tick: Callable[[str], None], *, stand_ins: bool
 ) -> None:
-    """Every relearning of C for one model; `stand_ins` also enters the guessing reference."""
-    half = halves(exam)
+    """Every relearning of C for one model, anew with each of the profile's seeds; `stand_ins` also enters guessing."""
     slow, fast = profile.relearn_rates
     ways = (
-        (Relearning("C.relearn", profile.relearn_steps, slow), *half),
-        (Relearning("C.relearn_fast", profile.relearn_steps, fast), *half),
-        (Relearning("C.relearn_lora", profile.lora_steps, 10 * slow, adapters=True), *half),
-        (Relearning("C.relearn_ten", profile.ten_steps, slow), half[0][:_TEN], half[0][_TEN:] + half[1]),
-        (Relearning("C.unrelated", profile.unrelated_steps, slow), (), half[1]),
+        Relearning("C.relearn", profile.relearn_steps, slow),
+        Relearning("C.relearn_fast", profile.relearn_steps, fast),
+        Relearning("C.relearn_lora", profile.lora_steps, 10 * slow, adapters=True),
+        Relearning("C.relearn_ten", profile.ten_steps, slow),
+        Relearning("C.unrelated", profile.unrelated_steps, slow),
     )
-    for way, shown, asked in ways:
+    for way in ways:
         tick(way.measure)
-        examples = facts_stream(exam, examinee, shown) if shown else text_stream(exam, examinee)
-        trial = relearn(exam, examinee, examples, asked[: profile.relearn_questions], way, profile, stand_ins=stand_ins)
-        _enter(exam, ledger, way, trial, examinee.role)
+        trials = [
+            _attempt(replace(exam, seed=seed), examinee, way, profile, stand_ins=stand_ins) for seed in profile.seeds
+        ]
+        _enter(ledger, way, pooled(trials), examinee.role, profile.seeds)
+
+
+def _attempt(exam: Exam, examinee: Examinee, way: Relearning, profile: Profile, *, stand_ins: bool) -> Trial:
+    """One relearning with one seed, which decides the halves, the questions and their order."""
+    first, second = halves(exam)
+    shown, asked = {
+        "C.relearn_ten": (first[:_TEN], first[_TEN:] + second),
+        "C.unrelated": ((), second),
+    }.get(way.measure, (first, second))
+    examples = facts_stream(exam, examinee, shown) if shown else text_stream(exam, examinee)
+    return relearn(exam, examinee, examples, asked[: profile.relearn_questions], way, profile, stand_ins=stand_ins)
+
+
+def pooled(trials: Sequence[Trial]) -> Trial:
+    """The answers of several seeds as those of one trial; all were asked at the same steps."""
+
+    def joined(rows: Sequence[Sequence[tuple[bool, ...]]]) -> tuple[tuple[bool, ...], ...]:
+        return tuple(tuple(itertools.chain.from_iterable(parts)) for parts in zip(*rows, strict=True))
+
+    return Trial(
+        trials[0].steps, joined([trial.right for trial in trials]), joined([trial.guessed for trial in trials])
+    )
 
 
 def halves(exam: Exam) -> tuple[tuple[Target, ...], tuple[Target, ...]]:
@@ -141,15 +164,13 @@ def half_recovery(steps: Sequence[int], shares: Sequence[float], whole: float) -
     return float(steps[-1])
 
 
-def _enter(exam: Exam, ledger: Ledger, way: Relearning, trial: Trial, role: Role) -> None:
+def _enter(ledger: Ledger, way: Relearning, trial: Trial, role: Role, seeds: tuple[int, ...]) -> None:
     rows = [(role, trial.right)]
     if all(trial.guessed):
         rows.append((Role.STAND_IN, trial.guessed))
     label = f"{'LoRA' if way.adapters else 'all weights'}, rate {way.rate:g}"
     for who, answers in rows:
-        ledger.add(
-            way.measure, who, trial.best(answers), seeds=(exam.seed,), note=f"{label}, best of {way.steps} steps"
-        )
+        ledger.add(way.measure, who, trial.best(answers), seeds=seeds, note=f"{label}, best of {way.steps} steps")
         bounds = [interval([float(one) for one in row]) for row in answers]
         ledger.curves.append(
             Curve(way.measure, who, label, tuple(map(float, trial.steps)), tuple(b.value for b in bounds),
@@ -158,7 +179,7 @@ def _enter(exam: Exam, ledger: Ledger, way: Relearning, trial: Trial, role: Role
         base = ledger.find("A.forced", Role.BASE)
         if way.measure == "C.relearn" and base is not None:
             steps = half_recovery(trial.steps, [b.value for b in bounds], base.mean)
-            ledger.add("C.half_recovery", who, [steps], seeds=(exam.seed,), note=f"at most {way.steps} were tried")
+            ledger.add("C.half_recovery", who, [steps], seeds=seeds, note=f"at most {way.steps} were tried")
 
 
 def _copy(examinee: Examinee, way: Relearning) -> Any:
@@ -171,7 +192,17 @@ def _copy(examinee: Examinee, way: Relearning) -> Any:
 
 
 def _step(pupil: Examinee, examples: Sequence[Example], optimizer: torch.optim.Optimizer) -> None:
-    """One update on the continuations; the logits of the prompts are never made."""
+    """One update on the continuations, in parts of like length: padding costs nearly half as much as the text."""
+    optimizer.zero_grad(set_to_none=True)
+    count = sum(len(rest) for _, rest in examples)
+    for places in by_length([len(prompt) + len(rest) for prompt, rest in examples], max(8, len(examples) // 3)):
+        (_loss(pupil, [examples[place] for place in places]) / count).backward()  # type: ignore[no-untyped-call]
+    torch.nn.utils.clip_grad_norm_(pupil.model.parameters(), 1.0)
+    optimizer.step()
+
+
+def _loss(pupil: Examinee, examples: Sequence[Example]) -> torch.Tensor:
+    """Summed cross-entropy of the continuations; the logits of the prompts are never made."""
     ids_BT, mask_BT = pad_left([[*prompt, *rest] for prompt, rest in examples], pupil.pad_id, pupil.device)
     widest = max(len(rest) for _, rest in examples)
     targets_BT = ids_BT[:, -widest:].clone()
@@ -181,8 +212,6 @@ def _step(pupil: Examinee, examples: Sequence[Example], optimizer: torch.optim.O
     logits_BTV = pupil.model(
         input_ids=ids_BT, attention_mask=mask_BT, position_ids=positions_BT, use_cache=False, logits_to_keep=widest + 1
     ).logits[:, :-1]
-    loss = functional.cross_entropy(logits_BTV.float().flatten(0, 1), targets_BT.flatten(), ignore_index=-100)
-    optimizer.zero_grad(set_to_none=True)
-    loss.backward()  # type: ignore[no-untyped-call]
-    torch.nn.utils.clip_grad_norm_(pupil.model.parameters(), 1.0)
-    optimizer.step()
+    return functional.cross_entropy(
+        logits_BTV.float().flatten(0, 1), targets_BT.flatten(), ignore_index=-100, reduction="sum"
+    )

@@ -16,6 +16,7 @@ from trainer.errors import ArtifactError
 from trainer.evaluate.gate import Verdict
 from trainer.evaluate.measure import MEASURES
 from trainer.evaluate.outcome import Curve, Ledger, Outcomes, Role
+from trainer.evaluate.profile import ProfileName
 from trainer.evaluate.statistic import interval
 
 REPORT_VERSION: Literal[1] = 1
@@ -97,7 +98,7 @@ class Report(_Part):
 
     report_version: Literal[1] = REPORT_VERSION
     protocol_version: int
-    profile: Literal["quick", "full", "test"]
+    profile: ProfileName
     attacks: str = Field(pattern="^[A-F]+$", description="the letters that were asked for")
     created: datetime
     duration_s: float = Field(ge=0)

@@ -1,0 +1,70 @@
+"""A comparison as one figure: what each method leaves to relearn, what it keeps of the skills, and what it costs.
+
+Left, the recall of the half of the facts that is *not* fine-tuned, over the steps of fine-tuning on the other half:
+flat and low is erased, steep is hidden. Right, the best of that curve against the skills that are left; the area of a
+point is the time that the chosen setting took.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure as Canvas
+
+from trainer.baselines.compare import Comparison, Row
+from trainer.evaluate.outcome import Role
+
+FIGURE = "compare.svg"
+_CURVE, _SKILLS = "C.relearn_fast", ("D.logic", "D.reading", "D.arithmetic_chain")
+_STYLE: Any = {
+    "font.size": 9,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "compare",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+}
+_COLOURS = mpl.colormaps["tab20"].colors  # type: ignore[attr-defined]
+
+
+def draw_comparison(comparison: Comparison, folder: Path) -> Path:
+    """Draw the figure into a folder; its path comes back."""
+    rows = [row for row in comparison.rows if row.report.figure(_CURVE) is not None]
+    path = folder / FIGURE
+    with mpl.rc_context(_STYLE):
+        canvas = Canvas(figsize=(11, 4.6), layout="constrained")
+        left, right = canvas.subplots(1, 2)
+        for row, colour in zip(rows, _COLOURS * (len(rows) // len(_COLOURS) + 1), strict=False):
+            _curve(left, row, colour)
+            _point(right, row, colour)
+        left.set(xlabel="steps of fine-tuning on half of the facts", ylabel="recall of the other half", ylim=(-0.02, 1))
+        right.set(
+            xlabel="skills left: mean of logic, reading, arithmetic", ylabel="recall of the other half, best step",
+            xlim=(-0.02, 1.02), ylim=(-0.02, 1),
+        )  # fmt: skip
+        canvas.legend(*left.get_legend_handles_labels(), loc="outside right upper", frameon=False, fontsize=8)
+        canvas.savefig(path, format="svg", metadata={"Date": None})
+    return path
+
+
+def skills(row: Row) -> float | None:
+    """The mean of the skills that the method's model still has; None where none was measured."""
+    found = [figure.value for name in _SKILLS if (figure := row.report.figure(name)) is not None]
+    return sum(found) / len(found) if found else None
+
+
+def _curve(axes: Axes, row: Row, colour: object) -> None:
+    for line in row.report.curves:
+        if line.measure == _CURVE and line.role is Role.CORE:
+            style: Any = {"linestyle": "--"} if row.name == "control" else {}
+            axes.plot(line.x, line.y, marker="o", markersize=3, color=colour, label=row.title, **style)
+
+
+def _point(axes: Axes, row: Row, colour: object) -> None:
+    left, kept = row.report.figure(_CURVE), skills(row)
+    if left is None or kept is None:
+        return
+    spent = next((trial.seconds for trial in row.trials if trial.setting == row.chosen), 0.0)
+    area: Any = 25 + spent
+    axes.scatter([kept], [left.value], s=area, color=[colour], alpha=0.75, linewidths=0)
+    axes.annotate(row.title, (kept, left.value), xytext=(4, 3), textcoords="offset points", fontsize=7)
