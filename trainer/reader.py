@@ -79,7 +79,8 @@ def check_reading(reader: Reader) -> None:
     """See that reading at places gives what the model itself gives, and that packed neighbours are kept apart.
 
     Raises:
-        BaseModelError: the model scales its logits after the head, or lets packed documents see each other.
+        BaseModelError: the model's weights are not finite, it scales its logits after the head, or it lets packed
+            documents see each other.
     """
     model = reader.model
     device = next(model.parameters()).device
@@ -91,6 +92,10 @@ def check_reading(reader: Reader) -> None:
     packed = Places(packed_ids, positions, rows, columns + 8, *rest)
     with torch.no_grad():
         own = model(input_ids=ids, use_cache=False).logits[0]
+        if not own.isfinite().all():
+            raise BaseModelError(
+                "the base's logits are not finite: its weights hold NaN or infinity; take another copy"
+            )
         if not torch.allclose(own, reader(alone)[0], atol=_TOLERANCE):
             raise BaseModelError(f"{type(model).__name__} changes its logits after the head, which is not supported")
         if not torch.allclose(own, reader(packed)[0], atol=_TOLERANCE):

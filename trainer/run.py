@@ -214,9 +214,7 @@ def _writing(folder: Path) -> Iterator[None]:
         yield
     except OSError as error:
         way = f"go on by `metabolism resume {folder}`" if (folder / RUN_FILE).exists() else "start the run again"
-        raise CheckpointError(
-            f"cannot write into {folder}: {error}; make room and {way}, the checkpoints are whole"
-        ) from error
+        raise CheckpointError(f"cannot write into {folder}: {error}; make room and {way}, nothing is lost") from error
 
 
 def _write_run(prepared: Prepared) -> None:
