@@ -204,7 +204,7 @@ class RegenerateStage(TrainingStage):
     )
 
 
-Where = Literal["all", "mlp", "attention", "embeddings"]
+Where = Literal["all", "mlp", "attention", "embeddings", "names"]
 
 
 class FlatConfig(Strict):
@@ -222,7 +222,8 @@ class PerturbStage(Strict):
     """Shrink and perturb: each matrix W becomes (1 - noise) W + noise N, N of W's own spread.
 
     With `noise: 1.0` and `layers: [0, 1]`, then regenerate, then the next layers, and so on, a model starts anew a few
-    layers at a time.
+    layers at a time. `names` are the rows of the embedding table for the tokens that the targets' subjects are spelled
+    with, without those that fact-free text is full of (more than one token in a thousand).
     """
 
     kind: Literal["perturb"]

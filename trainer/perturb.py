@@ -5,11 +5,14 @@ Here the noise has each matrix's own spread, so that the size of the weights sta
 matrix, or only into the directions that the loss on fact-free text hardly feels, where memorization is said to live:
 Merullo et al., From Memorization to Reasoning in the Spectrum of Loss Curvature, arXiv 2510.24256.
 
-Legend: I inputs, O outputs.
+A subject that the tokenizer spells with one token keeps its facts in that token's row of the embedding table, where no
+noise in a layer reaches them; `where: [names]` is for those rows.
+
+Legend: I inputs, O outputs, V vocabulary.
 """
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from fnmatch import fnmatchcase
 from itertools import islice
 
@@ -28,6 +31,7 @@ _PARTS = {
     "attention": re.compile(r"\.(self_attn|attention|attn|self_attention)\."),
     "embeddings": re.compile(r"(embed|wte|wpe|lm_head)"),
 }
+_COMMON, _COUNTED = 1e-3, 16  # share of a common token, and the batches of text that it is counted in
 _LAYER = re.compile(r"\.(?:layers|h|blocks|block)\.(\d+)\.")
 
 
@@ -38,16 +42,19 @@ def perturb(
     seed: int,
     preserve: tuple[str, ...] = (),
     text: Iterable[Places] = (),
+    spelled: Collection[int] = (),
 ) -> tuple[str, ...]:
     """Put noise into the matrices that the stage names; the names of those that were changed come back.
 
-    `text` are batches of the logic stream; only a stage with `flat` reads them, as many as it says.
+    `text` are batches of the logic stream; only a stage with `flat` or `names` reads them. `spelled` are the tokens
+    that the targets' subjects are spelled with, for `names`.
 
     Raises:
         BaseModelError: no matrix of the model is of the kind that the stage names, or one of them has no curvature.
     """
-    matrices = dict(_matrices(model, stage, preserve))
-    if not matrices:
+    matrices, text = dict(_matrices(model, stage, preserve)), iter(text)
+    rows = _rare(model, spelled, islice(text, _COUNTED)) if "names" in stage.where else []
+    if not matrices and not rows:
         raise BaseModelError(
             f"no weight of {type(model).__name__} is of the kind {', '.join(stage.where)} in the layers of the "
             "stage, or base.preserve keeps them all"
@@ -64,7 +71,38 @@ def perturb(
             if isinstance(weight, DTensor):  # FSDP: each process holds a part of the matrix
                 noise = distribute_tensor(noise, weight.device_mesh, weight.placements)
             weight.mul_(1 - stage.noise).add_(noise, alpha=stage.noise * float(whole.std()))
-    return tuple(matrices)
+        changed = tuple(matrices)
+        if rows:
+            changed += tuple(_perturb_rows(model, rows, stage.noise, preserve, generator))
+    return changed
+
+
+def _rare(model: PreTrainedModel, spelled: Collection[int], text: Iterable[Places]) -> list[int]:
+    """The tokens of names without those that fact-free text is full of, such as a space."""
+    table = model.get_input_embeddings().weight  # type: ignore[no-untyped-call]
+    counts = torch.zeros(table.shape[0], dtype=torch.long)
+    for at in text:
+        counts += torch.bincount(at.ids_BT.flatten().cpu(), minlength=len(counts))
+    most = _COMMON * max(int(counts.sum()), 1)
+    return [token for token in sorted(spelled) if counts[token] <= most]
+
+
+def _perturb_rows(
+    model: PreTrainedModel, rows: list[int], noise: float, preserve: tuple[str, ...], generator: torch.Generator
+) -> Iterator[str]:
+    """Noise of the table's own spread in some rows of the input embeddings; the table's name comes back."""
+    table = model.get_input_embeddings().weight  # type: ignore[no-untyped-call]
+    name = next(name for name, weight in model.named_parameters() if weight is table)
+    if any(fnmatchcase(name, pattern) for pattern in preserve):
+        return
+    whole_VI = table.full_tensor() if isinstance(table, DTensor) else table
+    fresh_VI = whole_VI.clone()
+    drawn = torch.randn(len(rows), whole_VI.shape[1], generator=generator).to(whole_VI.device, whole_VI.dtype)
+    fresh_VI[rows] = (1 - noise) * fresh_VI[rows] + noise * whole_VI.std() * drawn
+    if isinstance(table, DTensor):
+        fresh_VI = distribute_tensor(fresh_VI, table.device_mesh, table.placements)
+    table.copy_(fresh_VI)
+    yield name
 
 
 def flat_change(weight_OI: Tensor, noise_OI: Tensor, pairs: Eigenpairs) -> Tensor:
@@ -102,6 +140,6 @@ def _matrices(
         if stage.layers != "all" and (layer is None or int(layer[1]) not in stage.layers):
             continue
         if ("all" in stage.where and layer is not None) or any(
-            part != "all" and _PARTS[part].search(name) for part in stage.where
+            part in _PARTS and _PARTS[part].search(name) for part in stage.where
         ):
             yield name, weight

@@ -43,7 +43,7 @@ from trainer.perturb import perturb
 from trainer.probe import ProbeBank
 from trainer.reader import Places, Reader, check_reading, to_places
 from trainer.sources import streams_of, targets_of, world_of
-from trainer.streams.fact import FactStream
+from trainer.streams.fact import FactStream, spelled_in
 from trainer.streams.feed import Feed, Stream
 from trainer.watchdog import Watchdog
 from trainer.world.world import World
@@ -280,7 +280,7 @@ class _Run:
             self._restore_weights()
             perturb(
                 self.bare, stage, seed=self.config.seed + number, preserve=self.config.base.preserve,
-                text=self._logic_text(),
+                text=self._logic_text(), spelled=spelled_in(self.at.streams),
             )  # fmt: skip
         else:
             self._begin(stage, number)

@@ -117,6 +117,23 @@ def test_noise_is_the_same_for_the_same_seed_and_of_one_layer_only(foreign: Path
     assert all(torch.equal(one[name], two[name]) for name in one)
 
 
+def test_names_are_rows_of_the_embedding_table_without_common_ones(foreign: Path) -> None:
+    """Facts of a one-token subject live in its row; a space, which every text needs, is left as it was."""
+    model = load_base(BaseConfig(model=str(foreign))).model
+    before = {name: weight.clone() for name, weight in model.named_parameters()}
+    name, space, other = 40, 41, 42
+    text = [places([Example([space, other] * 20, [0], [1])])] * 20
+    stage = PerturbStage(kind="perturb", noise=1.0, where=("names",))
+    changed = perturb(model, stage, seed=0, text=text, spelled={name, space})
+    table = model.get_input_embeddings().weight
+    for key, weight in model.named_parameters():
+        rows = (weight != before[key]).nonzero()[:, 0].unique().tolist()
+        assert rows == ([name] if weight is table else [])
+    assert len(changed) == 1
+    with pytest.raises(BaseModelError, match="names"):
+        perturb(model, stage, seed=0, text=text, spelled={space})
+
+
 def test_preserved_weights_get_no_noise(foreign: Path) -> None:
     model = load_base(BaseConfig(model=str(foreign))).model
     stage = PerturbStage(kind="perturb", noise=1.0, where=("mlp",))

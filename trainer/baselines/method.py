@@ -28,7 +28,7 @@ from trainer.objective import Metabolism, Objective, layers_of
 from trainer.perturb import perturb
 from trainer.probe import ProbeBank
 from trainer.reader import Places, Reader, to_places
-from trainer.streams.fact import FactStream
+from trainer.streams.fact import FactStream, spelled_in
 from trainer.streams.feed import Feed, Stream
 
 
@@ -187,7 +187,8 @@ def _take_stages(model: PreTrainedModel, stages: Sequence[Stage], shop: Workshop
     first = 0
     for number, stage in enumerate(stages):
         if isinstance(stage, PerturbStage):
-            perturb(model, stage, seed=shop.seed + number, text=shop.batches("logic"))
+            logic, spelled = shop.batches("logic"), spelled_in(shop.streams)
+            perturb(model, stage, seed=shop.seed + number, text=logic, spelled=spelled)
             continue
         assert isinstance(stage, MetabolizeStage | RegenerateStage), "there is no other stage"
         objective = Metabolism(stage.losses, shop.teacher, _probes(stage, shop, number))

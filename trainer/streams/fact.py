@@ -5,7 +5,7 @@ Both draw from the same seed, so that example n of the one is example n of the o
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from math import log
@@ -78,6 +78,13 @@ class FactStream:
         examples = self._twins(drawn) if self.twin else self._examples(drawn)
         return pack(examples, self.row_tokens, pad_id=self.encoder.pad_id, most_tokens=self.encoder.most_tokens)
 
+    @property
+    def spelled(self) -> frozenset[int]:
+        """The tokens that the targets' subjects are spelled with, at the start of a text and after a space."""
+        names = sorted({fact.subject for fact in self.world.facts})
+        pieces = self.encoder.encode([text for name in names for text in (name, f" {name}")])
+        return frozenset(token for piece in pieces for token in piece)
+
     def _draw(self, number: int, place: int) -> tuple[int, str, str]:
         """A fact's index, its question, and the subject that the question names."""
         count = len(self.world.facts)
@@ -120,6 +127,12 @@ class FactStream:
             first = [at == 0 for at in range(len(answer))]
             examples.append(Example([*prompt, *answer], read, answer, first, probed, self.classes.of_fact[index]))
         return examples
+
+
+def spelled_in(streams: Mapping[str, object]) -> frozenset[int]:
+    """The tokens of the targets' subjects, where there is a fact stream."""
+    fact = streams.get("fact")
+    return fact.spelled if isinstance(fact, FactStream) else frozenset()
 
 
 @lru_cache(maxsize=4)
