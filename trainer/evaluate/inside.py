@@ -1,7 +1,8 @@
 """B. Gone inside: can a fresh probe or the logit lens still read the fact from the hidden states?
 
 Relations with few values are probed, since a probe must see each class often; those with many values are read by the
-logit lens. The name-only control reads the subject's token embeddings of the base and no model at all.
+logit lens. The name-only control reads how the subject is spelled and no model at all: a base's own embeddings of a
+name may hold its facts, as they do where the tokenizer spells a subject with one token.
 """
 
 from collections import Counter
@@ -10,6 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from sklearn.feature_extraction.text import HashingVectorizer
+from sklearn.random_projection import GaussianRandomProjection
 
 from trainer.evaluate.examinee import Examinee
 from trainer.evaluate.outcome import Curve, Ledger, Role
@@ -21,6 +24,7 @@ from trainer.evaluate.statistic import interval
 
 _LEAST_A_CLASS = 6
 _MOST_CLASSES = 40
+_SPELLING = 256
 _POSITIONS = ("end of the subject", "end of the prompt")
 
 
@@ -76,17 +80,15 @@ def attack_probes(
         ledger.add(measure, examinee.role, right, seeds=tuple(range(profile.probe_restarts)))
 
 
-def attack_names(
-    tasks: Sequence[ProbeTask], base: Examinee, ledger: Ledger, profile: Profile, tick: Callable[[str], None]
-) -> None:
-    """What no model gives: the majority class, and a probe on the name's embeddings; the better is the reference."""
+def attack_names(tasks: Sequence[ProbeTask], ledger: Ledger, profile: Profile, tick: Callable[[str], None]) -> None:
+    """What no model gives: the majority class, and a probe on the name's spelling; the better is the reference."""
     tick("B.probe_name")
     seeds = tuple(range(profile.probe_restarts))
     most: list[bool] = []
     named: list[bool] = []
     best: dict[Kind, list[bool]] = {"linear": [], "mlp": []}
     for task in tasks:
-        names_1ND = _name_states(base, task.fitted)
+        names_1ND = spelling([item.fact.subject for item in task.fitted])
         for seed in seeds:
             parts = split(len(task.labels), seed)
             plain = majority(task.labels, parts)
@@ -152,16 +154,11 @@ def locate(examinee: Examinee, item: Item) -> tuple[list[int], int]:
     return list(coded["input_ids"]), place
 
 
-@torch.no_grad()
-def _name_states(base: Examinee, items: Sequence[Item]) -> torch.Tensor:
-    """Mean and last token embedding of each subject's name, [1, N, 2D]."""
-    table: Any = base.model.get_input_embeddings()
-    rows = []
-    for item in items:
-        ids = torch.tensor(base.encode(item.fact.subject), device=base.device)
-        vectors = table(ids).float().cpu()
-        rows.append(torch.cat([vectors.mean(0), vectors[-1]]))
-    return torch.stack(rows)[None]
+def spelling(names: Sequence[str]) -> torch.Tensor:
+    """Character n-grams of names, words kept apart, at random angles in `_SPELLING` dimensions: [1, N, D]."""
+    grams = HashingVectorizer(analyzer="char_wb", ngram_range=(1, 4), n_features=2**12).transform(names)
+    states_ND = GaussianRandomProjection(_SPELLING, random_state=0).fit_transform(grams)
+    return torch.from_numpy(states_ND).float()[None]
 
 
 def _layer_curves(task: ProbeTask, role: Role, readings: Sequence[Reading]) -> list[Curve]:

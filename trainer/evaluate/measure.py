@@ -138,7 +138,7 @@ _ALL = (
     Measure(
         "B.probe_name",
         "Probe on the name alone",
-        "the subject's token embeddings, no model; a name alone tells half of the continents",
+        "how the subject is spelled, no model; a country's name alone tells half of the continents",
     ),
     Measure(
         "B.lens",

@@ -164,7 +164,7 @@ def plan(exam: Exam, field: Field, profile: Profile, ledger: Ledger) -> Iterator
     for one in field.all if tasks else ():
         yield Step(f"B probes {one.role}", one.role, partial(attack_probes, tasks, one, ledger, profile))
     if tasks:
-        yield Step("B names", Role.CHANCE, partial(attack_names, tasks, field.base, ledger, profile))
+        yield Step("B names", Role.CHANCE, partial(attack_names, tasks, ledger, profile))
     for one in field.suspects:
         stand_ins = one.role is Role.CORE and field.control is None
         relearning = partial(attack_relearning, exam, one, ledger, profile, stand_ins=stand_ins)

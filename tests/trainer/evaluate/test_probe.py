@@ -1,5 +1,9 @@
+import json
+from pathlib import Path
+
 import torch
 
+from trainer.evaluate.inside import spelling
 from trainer.evaluate.probe import majority, read, split
 
 
@@ -33,3 +37,25 @@ def test_the_majority_is_that_of_the_fitted_examples():
     labels = torch.tensor([1] * 60 + [0] * 40)
     parts = split(100, 0)
     assert sum(majority(labels, parts)) == int((labels[parts.count] == 1).sum())
+
+
+def test_spelling_tells_some_continents_and_nothing_of_what_was_drawn_by_lot():
+    """The name-only control: what a probe gets without any model, so that it is not held against one."""
+    lines = [json.loads(line) for line in Path("knowledge/geography.ndjson").read_text().splitlines()]
+    continents = {line["subject"]: line["value"] for line in lines if line.get("relation") == "continent"}
+    classes = sorted(set(continents.values()))
+    labels = torch.tensor([classes.index(value) for value in continents.values()])
+    lots = labels[torch.randperm(len(labels), generator=torch.Generator().manual_seed(0))]
+    names = spelling(list(continents))
+
+    def share(labels: torch.Tensor) -> float:
+        right = [
+            right
+            for seed in range(4)
+            for right in read(names, names, labels, split(len(labels), seed), "linear", seed).right
+        ]
+        return sum(right) / len(right)
+
+    most = sum(sum(majority(labels, split(len(labels), seed))) for seed in range(4)) / 224
+    assert share(labels) > most + 0.05
+    assert share(lots) < share(labels) - 0.05
