@@ -2,8 +2,8 @@
 
 Both loops run in this process, in turns, on the same shapes. Tokens are counted for every forward and every backward:
 a training pass counts three times, a pass of the frozen base once. Run as
-`python -m benchmarks.trainer_speed --base DIR --facts FILE… [--documents 64] [--steps 10]`.
-The last line is JSON.
+`python -m benchmarks.trainer_speed --base DIR --facts FILE… [--documents 64] [--steps 10] [--shape qwen2.5-0.5b]`.
+With `--shape`, the base lends its tokenizer to random weights of that architecture. The last line is JSON.
 """
 
 import argparse
@@ -14,6 +14,8 @@ from pathlib import Path
 from statistics import median
 
 import torch
+from tqdm import tqdm
+from transformers import AutoModelForCausalLM, AutoTokenizer, Qwen2Config
 
 from trainer.config import RunConfig, parse_config
 from trainer.loop import make_optimizer, take_step
@@ -23,6 +25,13 @@ from trainer.run import Prepared, prepare, probes_of
 from trainer.streams.feed import Feed
 
 _TRAINED, _READ = 3, 1  # forwards' worth of work: forward and backward; forward alone
+_COLD = 2  # first steps, which find caches empty
+_SHAPES = {
+    "qwen2.5-0.5b": Qwen2Config(
+        vocab_size=151936, hidden_size=896, intermediate_size=4864, num_hidden_layers=24, num_attention_heads=14,
+        num_key_value_heads=2, max_position_embeddings=32768, rope_theta=1e6, tie_word_embeddings=True,
+    )
+}  # fmt: skip
 
 
 def main() -> None:
@@ -32,13 +41,24 @@ def main() -> None:
     parser.add_argument("--facts", required=True, nargs="+")
     parser.add_argument("--documents", type=int, default=64)
     parser.add_argument("--row-tokens", type=int, default=256)
-    parser.add_argument("--steps", type=int, default=10)
+    parser.add_argument("--steps", type=int, default=10, help="at least 2")
     parser.add_argument("--precision", default="float32")
     parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--shape", choices=sorted(_SHAPES))
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
+        if arguments.shape:
+            arguments.base = _random_base(arguments.base, _SHAPES[arguments.shape], Path(folder) / "base")
         prepared = prepare(_config(arguments, Path(folder)))
         print(json.dumps(_measure(prepared, arguments.steps)))
+
+
+def _random_base(lender: str, shape: Qwen2Config, folder: Path) -> str:
+    """A base of this shape that knows nothing, with the tokenizer of another."""
+    torch.manual_seed(0)
+    AutoModelForCausalLM.from_config(shape).save_pretrained(folder)
+    AutoTokenizer.from_pretrained(lender).save_pretrained(folder)
+    return str(folder)
 
 
 def _config(arguments: argparse.Namespace, folder: Path) -> RunConfig:
@@ -62,28 +82,32 @@ def _measure(prepared: Prepared, steps: int) -> dict[str, object]:
     reader = Reader(prepared.base.model).to(device).train()
     objective = Metabolism(stage.losses, prepared.teacher, probes_of(prepared, stage, 0))
     optimizer = make_optimizer(reader, stage, device)
-    dual_s, bare_s, dual_rates, bare_rates, waited_s = [], [], [], [], []
+    dual_s, bare_s, dual_rates, bare_rates = [], [], [], []
     with Feed(prepared.streams, workers=prepared.config.streams.workers, prefetch=4) as feed:
-        for number, batches in enumerate(feed.steps(objective.streams, 0, steps + 2)):
-            waited = feed.waited_s
+        both = feed.steps(objective.streams, 0, _COLD + steps)
+        for number, batches in enumerate(tqdm(both, total=_COLD + steps, desc="in turns")):
             started = _now(device)
             take_step(reader, optimizer, objective, batches, machine, stage.clip, number)
             dual = _now(device) - started
             counted = _TRAINED * sum(batches[name][0].ids_BT.size for name in objective.passes)
             counted += _READ * sum(batches[name][0].ids_BT.size for name in ("never_knew", "logic"))
             bare, bare_tokens = _bare_step(reader, batches, objective.passes, prepared)
-            if number >= 2:  # the first two find caches cold
+            if number >= _COLD:
                 dual_s.append(dual)
                 bare_s.append(bare)
                 dual_rates.append(counted / dual)
                 bare_rates.append(bare_tokens / bare)
-                waited_s.append(feed.waited_s - waited)
-        waited_share = feed.waited_s / (feed.waited_s + sum(dual_s) + sum(bare_s))
+        alone = feed.steps(objective.streams, _COLD + steps, _COLD + 2 * steps)
+        for number, batches in enumerate(tqdm(alone, total=steps, desc="waiting on data")):
+            if number == 1:  # the bare loop's turns had given the workers time; from here on there are none
+                waited, started = feed.waited_s, _now(device)
+            take_step(reader, optimizer, objective, batches, machine, stage.clip, _COLD + steps + number)
+        waited_share = (feed.waited_s - waited) / (_now(device) - started)
     share = median(dual_rates) / median(bare_rates)
     print(f"{'loop':24}{'s a step':>12}{'tokens/s':>14}")
     print(f"{'dual-stream step':24}{median(dual_s):12.3f}{median(dual_rates):14.0f}")
     print(f"{'bare forward-backward':24}{median(bare_s):12.3f}{median(bare_rates):14.0f}")
-    print(f"share of the bare loop: {share:.1%}; waiting on data: {waited_share:.1%} of all time")
+    print(f"share of the bare loop: {share:.1%}; waiting on data: {waited_share:.1%} of a step")
     return {
         "device": str(device),
         "dual_step_s": median(dual_s),

@@ -15,6 +15,7 @@ import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from fnmatch import fnmatchcase
 from itertools import islice
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -77,9 +78,13 @@ def perturb(
     return changed
 
 
+def _embeddings(model: PreTrainedModel) -> Tensor:
+    return cast("Tensor", model.get_input_embeddings().weight)
+
+
 def _rare(model: PreTrainedModel, spelled: Collection[int], text: Iterable[Places]) -> list[int]:
     """The tokens of names without those that fact-free text is full of, such as a space."""
-    table = model.get_input_embeddings().weight  # type: ignore[no-untyped-call]
+    table = _embeddings(model)
     counts = torch.zeros(table.shape[0], dtype=torch.long)
     for at in text:
         counts += torch.bincount(at.ids_BT.flatten().cpu(), minlength=len(counts))
@@ -91,7 +96,7 @@ def _perturb_rows(
     model: PreTrainedModel, rows: list[int], noise: float, preserve: tuple[str, ...], generator: torch.Generator
 ) -> Iterator[str]:
     """Noise of the table's own spread in some rows of the input embeddings; the table's name comes back."""
-    table = model.get_input_embeddings().weight  # type: ignore[no-untyped-call]
+    table = _embeddings(model)
     name = next(name for name, weight in model.named_parameters() if weight is table)
     if any(fnmatchcase(name, pattern) for pattern in preserve):
         return
