@@ -11,7 +11,8 @@ from trainer.config import parse_config
 from trainer.errors import ConfigError
 from trainer.evaluate.report import read_report
 
-RECIPE = Path(__file__).parents[3] / "trainer" / "baselines" / "recipe" / "methods.yaml"
+TRAINER = Path(__file__).parents[3] / "trainer"
+RECIPE = TRAINER / "baselines" / "recipe" / "methods.yaml"
 
 
 def test_the_recipe_holds_every_rival():
@@ -19,6 +20,19 @@ def test_the_recipe_holds_every_rival():
     assert names >= {
         "base", "rag", "ascent", "unlikelihood", "npo", "rmu", "paper", "subnet", "kfac", "svd", "distil", "ours",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "baselines/recipe/methods.yaml",
+        "baselines/recipe/leads.yaml",
+        "recipe/small/compare.yaml",
+        "recipe/small/leads.yaml",
+    ],
+)
+def test_every_comparison_of_the_package_can_be_read(path: str):
+    assert read_comparison(TRAINER / path).methods
 
 
 def test_no_method_of_the_recipe_tries_more_than_the_budget():
