@@ -27,7 +27,7 @@ from trainer.baselines.memorized import (
     compare_sequences,
     compare_vision,
 )
-from trainer.baselines.method import Method, Untouched, Workshop, apply, changed, grid
+from trainer.baselines.method import ByCurvature, BySubnet, Method, Untouched, Workshop, apply, changed, grid
 from trainer.baselines.rag import attack_rag
 from trainer.config import (
     BaseConfig,
@@ -175,7 +175,7 @@ def compare(config: CompareConfig, only: Sequence[str] = ()) -> Comparison:
             rows.append(_kept_or_made(bench, method.name, settings, partial(_row, bench, method)))
             _write(Comparison(rows=tuple(rows), trials=config.trials), config)
     sequences, vision = config.sequences, config.vision
-    strings = (config.methods, bench.shop, bench.exam, bench.base, bench.profile)
+    strings = (_for_strings(config, rows), bench.shop, bench.exam, bench.base, bench.profile)
     comparison = Comparison(
         rows=tuple(rows),
         sequences=compare_sequences(sequences, *strings) if sequences and not only else (),
@@ -184,6 +184,22 @@ def compare(config: CompareConfig, only: Sequence[str] = ()) -> Comparison:
     )
     _write(comparison, config)
     return comparison
+
+
+def _for_strings(config: CompareConfig, rows: Sequence[Row]) -> list[Method]:
+    """Every method as its search on the facts chose it; an edit, which costs no training, at each of its settings."""
+    chosen = {row.name: row.chosen for row in rows}
+    methods = []
+    for method in config.methods:
+        if isinstance(method, ByCurvature | BySubnet):
+            for setting, candidate in grid(method, config.trials):
+                said = ", ".join(f"{key} {value:g}" for key, value in setting.items())
+                methods.append(
+                    candidate.model_copy(update={"title": f"{method.title}, {said}" if said else method.title})
+                )
+        else:
+            methods.append(changed(method, chosen.get(method.name, {})))
+    return methods
 
 
 def _kept_or_made(bench: _Bench, name: str, settings: str, make: Callable[[], Row]) -> Row:

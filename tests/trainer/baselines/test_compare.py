@@ -71,6 +71,7 @@ def test_a_comparison_makes_one_table_with_its_search(micro, tmp_path: Path):
                 "workers": 0,
             },
             "compute": {"device": "cpu"}, "profile": "test", "attacks": "D", "trials": 2,
+            "sequences": {"count": 4, "documents": 4, "steps": 3}, "vision": {"epochs": 1, "shares": [1.0]},
             "methods": [
                 {"name": "base", "title": "Base", "kind": "none"},
                 {
@@ -92,5 +93,12 @@ def test_a_comparison_makes_one_table_with_its_search(micro, tmp_path: Path):
     assert "| K-FAC | share 0.5 |" in table
     assert len(json.loads((tmp_path / "out" / "compare.json").read_text())["rows"]) == 3
     assert read_report(tmp_path / "out" / "kfac" / "report.json").figure("D.logic") is not None
+    learned, half, same = comparison.sequences
+    assert [learned.title, half.title, same.title] == ["Base, strings learned", "K-FAC, share 0.5", "K-FAC, share 1"]
+    assert (same.tokens, same.logic, same.reading) == (learned.tokens, learned.logic, learned.reading)
+    assert half.tokens != learned.tokens
+    assert {(row.edit, row.share) for row in comparison.vision} == {("as trained", 1), ("K-FAC", 1), ("SVD", 1)}
+    assert "## Memorized strings" in table
+    assert "## Wrong labels" in table
     assert isinstance(config.methods[0], Untouched)
     assert isinstance(config.methods[1], ByCurvature)
