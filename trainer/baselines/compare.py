@@ -49,7 +49,7 @@ from trainer.evaluate.profile import PROFILES, Profile, ProfileName
 from trainer.evaluate.question import Exam, recall
 from trainer.evaluate.reasoning import LOGIC, READING, answers, draw_tasks, grade
 from trainer.evaluate.report import Report, write_report
-from trainer.evaluate.run import ATTACKS, Request, examine, read_exam, write_up
+from trainer.evaluate.run import ATTACKS, Request, examine, read_exam, say, write_up
 from trainer.evaluate.run import Field as Models
 from trainer.fact import Source
 from trainer.run import prepare
@@ -178,7 +178,7 @@ def compare(config: CompareConfig, only: Sequence[str] = ()) -> Comparison:
     strings = (_for_strings(config, rows), bench.shop, bench.exam, bench.base, bench.profile)
     comparison = Comparison(
         rows=tuple(rows),
-        sequences=compare_sequences(sequences, *strings) if sequences and not only else (),
+        sequences=compare_sequences(sequences, *strings, say) if sequences and not only else (),
         vision=compare_vision(vision) if vision and not only else (),
         trials=config.trials,
     )
@@ -259,13 +259,13 @@ def _row(bench: _Bench, method: Method) -> Row:
     if isinstance(method, Untouched):
         ledger = copy.deepcopy(bench.known)
         if method.kind == "rag":
-            attack_rag(bench.exam, models.core, ledger, bench.profile, lambda _: None)
+            attack_rag(bench.exam, models.core, ledger, bench.profile, say)
     else:
         ledger = examine(bench.exam, models, bench.profile, bench.known, attacks=bench.config.attacks)
     life = bench.config.life
     if life is not None and life.method == method.name:
         estate = Estate(bench.shop, bench.run, bench.encoder, bench.exam, bench.base, bench.control, bench.profile)
-        live(estate, changed(method, setting), life.sizes, ledger, lambda _: None)
+        live(estate, changed(method, setting), life.sizes, ledger, say)
     report = _report(bench, models, ledger, time.monotonic() - started)
     return Row(name=method.name, title=method.title, trials=trials, chosen=setting, report=report)
 
@@ -293,7 +293,9 @@ def _search(bench: _Bench, method: Method) -> tuple[tuple[Trial, ...], PreTraine
         return (), bench.shop.base, {}
     found: list[tuple[float, PreTrainedModel, dict[str, float]]] = []
     trials = []
-    for setting, candidate in grid(method, bench.config.trials):
+    settings = grid(method, bench.config.trials)
+    for place, (setting, candidate) in enumerate(settings, 1):
+        say(f"{method.name}: setting {place} of {len(settings)} {setting or ''}")
         started = time.monotonic()
         try:
             model = apply(candidate, bench.shop)

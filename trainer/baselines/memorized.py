@@ -5,7 +5,7 @@ The published pattern, for models of billions of weights: 3.4 % of the memorized
 100 %; and 66.5 % of wrongly labelled images named rightly again. The rows here say what a model of this size does.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from pydantic import Field
@@ -76,7 +76,13 @@ class VisionRow(Strict):
 
 
 def compare_sequences(
-    config: SequencesConfig, methods: Sequence[Method], shop: Workshop, exam: Exam, base: Examinee, profile: Profile
+    config: SequencesConfig,
+    methods: Sequence[Method],
+    shop: Workshop,
+    exam: Exam,
+    base: Examinee,
+    profile: Profile,
+    tick: Callable[[str], None],
 ) -> tuple[SequenceRow, ...]:
     """Let the base learn strings by heart, then apply every method that can forget strings."""
     strings = draw_sequences(config.count, exam.world.lexicon, exam.seed)
@@ -85,6 +91,7 @@ def compare_sequences(
         encoder = _encoder_of(shop)
         return SequenceStream("fact", texts, encoder, config.documents, 512, exam.seed)
 
+    tick("strings: the base learns them")
     learning = replace(shop, streams={**shop.streams, "fact": stream(strings.memorized)})
     model = memorize(learning, config.steps, config.learning_rate)
     knowing = at_work(shop, model, {**shop.streams, "fact": stream(strings.shown)})
@@ -92,6 +99,7 @@ def compare_sequences(
     for method in methods:
         if not _forgets_strings(method):
             continue
+        tick(f"strings: {method.title}")
         try:
             changed = apply(method, knowing)
         except NotFiniteError:

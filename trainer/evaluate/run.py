@@ -141,9 +141,14 @@ def examine(
             bar.set_postfix_str(step.name)
             torch.manual_seed(exam.seed)
             if bar.disable:
-                print(f"{time.strftime('%H:%M:%S')} {step.name}", file=sys.stderr, flush=True)  # noqa: T201
+                say(step.name)
             step.go(partial(_show, bar, step.name))
     return ledger
+
+
+def say(what: str) -> None:
+    """A line of progress with its time, for long work that is read in a log."""
+    print(f"{time.strftime('%H:%M:%S')} {what}", file=sys.stderr, flush=True)  # noqa: T201
 
 
 def _show(bar: "tqdm[Step]", step: str, measure: str) -> None:
