@@ -4,13 +4,14 @@ The base knows the facts; the control was made the same way with facts about nob
 output-level objective, which hides the facts and leaves them in the weights. Half a million parameters each.
 """
 
+import itertools
 from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
 
 import yaml
 
-from trainer.config import PretrainConfig, RunConfig, ShapeConfig, TokenizerConfig, parse_config
+from trainer.config import PerturbStage, PretrainConfig, RunConfig, ShapeConfig, TokenizerConfig, parse_config
 from trainer.evaluate.examinee import Examinee, load_examinee
 from trainer.evaluate.outcome import Ledger, Role
 from trainer.evaluate.profile import TEST_PROFILE
@@ -18,8 +19,11 @@ from trainer.evaluate.question import Exam
 from trainer.evaluate.report import Report
 from trainer.evaluate.run import Field, Request, examine, read_exam, write_up
 from trainer.fact import Target, write_targets
+from trainer.perturb import perturb
 from trainer.pretraining import pretrain
-from trainer.run import start_run
+from trainer.reader import to_places
+from trainer.run import prepare, start_run
+from trainer.streams.fact import spelled_in
 from trainer.world.lexicon import Lexicon
 
 VALUES = {
@@ -48,6 +52,16 @@ class Micro:
             core, str(self.base), (self.facts,), TEST_PROFILE, str(control) if control else None,
             phrasings=(self.phrasings,), names=NAMES, attacks="ABCD",
         )  # fmt: skip
+
+    def names_anew(self) -> Examinee:
+        """The mask, with the embedding rows of the subjects' names drawn anew."""
+        prepared = prepare(_masking(self.folder, self.facts, self.phrasings, self.base))
+        mask = self.examinee(self.mask)
+        stage = PerturbStage(kind="perturb", noise=1.0, where=("names",))
+        logic, device = prepared.streams["logic"], prepared.machine.device
+        text = (to_places(logic.batch(number), device) for number in itertools.count())
+        perturb(mask.model, stage, seed=0, text=text, spelled=spelled_in(prepared.streams))
+        return mask
 
     def examinee(self, folder: Path, role: Role = Role.CORE) -> Examinee:
         """A model, loaded."""

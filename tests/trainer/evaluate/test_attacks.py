@@ -4,8 +4,10 @@ import pytest
 
 from tests.trainer.micro import Micro, Reports, examine_all
 from trainer.evaluate.behaviour import recall_direct
-from trainer.evaluate.outcome import Role
+from trainer.evaluate.outcome import Ledger, Role
+from trainer.evaluate.profile import TEST_PROFILE
 from trainer.evaluate.question import Exam, recall
+from trainer.evaluate.relearning import attack_relearning
 from trainer.evaluate.report import Report
 
 
@@ -44,6 +46,18 @@ def test_a_mask_passes_in_behaviour_and_fails_at_relearning(reports: Reports):
 
 def test_relearning_brings_back_facts_that_were_not_shown_again(reports: Reports):
     assert share(reports.mask, "C.relearn") - share(reports.mask, "C.relearn", Role.CONTROL) > 0.2
+
+
+def test_names_anew_leave_nothing_to_relearn(micro: Micro, reports: Reports):
+    """Facts of a one-token subject live in its embedding row; without it the mask hides nothing."""
+    ledger = Ledger()
+    attack_relearning(micro.exam, micro.names_anew(), ledger, TEST_PROFILE, lambda _: None, stand_ins=False)
+    for measure in ("C.relearn", "C.relearn_fast"):
+        found = ledger.find(measure, Role.CORE)
+        assert found is not None
+        never_knew = share(reports.mask, measure, Role.CONTROL)
+        assert found.mean <= never_knew + 0.1
+        assert found.mean < share(reports.mask, measure)
 
 
 def test_the_control_that_never_knew_passes(reports: Reports):
