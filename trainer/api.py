@@ -50,7 +50,8 @@ class RegenerativeUnlearning:
         target_retention: the largest share of facts that may be left; a core above it is returned, but its `reached`
             is False, and `extract_logic_core(strict=True)` raises.
         preserve_layers: weights that are neither trained nor perturbed: numbers of layers, "attention", "mlp",
-            "embeddings", or glob patterns over the names of weights.
+            "embeddings", or glob patterns over the names of weights. Facts of a subject that is spelled with one token
+            stand in the embeddings and stay with them.
         settings: anything else of a run file, such as {"streams": {…}, "compute": {…}}; it wins over what the other
             arguments say.
     """
@@ -88,9 +89,12 @@ class RegenerativeUnlearning:
             losses["reversal"] = {"layers": "deep"}
         stages: list[dict[str, Any]] = [
             {"kind": "metabolize", "steps": ERASE_STEPS[0], "losses": losses},
+            {"kind": "perturb", "noise": 1.0, "where": ["names"]},
             {"kind": "perturb", "noise": 0.6},
             {"kind": "regenerate", "steps": ERASE_STEPS[1], "learning_rate": 1e-3},
         ]
+        if _pattern("embeddings") in self._settings["base"]["preserve"]:
+            del stages[1]
         settings = self._settings | {
             "facts": self._settings["facts"] | {"targets": list(target_patterns)},
             "streams": {"logic": {"kinds": list(preserve_patterns)}},

@@ -54,7 +54,7 @@ def perturb(
         BaseModelError: no matrix of the model is of the kind that the stage names, or one of them has no curvature.
     """
     matrices, text = dict(_matrices(model, stage, preserve)), iter(text)
-    rows = _rare(model, spelled, islice(text, _COUNTED)) if "names" in stage.where else []
+    rows = _rare(model, spelled, islice(text, _COUNTED), preserve) if "names" in stage.where else []
     if not matrices and not rows:
         raise BaseModelError(
             f"no weight of {type(model).__name__} is of the kind {', '.join(stage.where)} in the layers of the "
@@ -74,17 +74,22 @@ def perturb(
             weight.mul_(1 - stage.noise).add_(noise, alpha=stage.noise * float(whole.std()))
         changed = tuple(matrices)
         if rows:
-            changed += tuple(_perturb_rows(model, rows, stage.noise, preserve, generator))
+            changed += (_perturb_rows(model, rows, stage.noise, generator),)
     return changed
 
 
-def _embeddings(model: PreTrainedModel) -> Tensor:
-    return cast("Tensor", model.get_input_embeddings().weight)
+def _embeddings(model: PreTrainedModel) -> tuple[str, Tensor]:
+    table = cast("Tensor", model.get_input_embeddings().weight)
+    return next(name for name, weight in model.named_parameters() if weight is table), table
 
 
-def _rare(model: PreTrainedModel, spelled: Collection[int], text: Iterable[Places]) -> list[int]:
-    """The tokens of names without those that fact-free text is full of, such as a space."""
-    table = _embeddings(model)
+def _rare(
+    model: PreTrainedModel, spelled: Collection[int], text: Iterable[Places], preserve: tuple[str, ...]
+) -> list[int]:
+    """The tokens of names without those that fact-free text is full of, such as a space; none where rows are kept."""
+    name, table = _embeddings(model)
+    if any(fnmatchcase(name, pattern) for pattern in preserve):
+        return []
     counts = torch.zeros(table.shape[0], dtype=torch.long)
     for at in text:
         counts += torch.bincount(at.ids_BT.flatten().cpu(), minlength=len(counts))
@@ -92,14 +97,9 @@ def _rare(model: PreTrainedModel, spelled: Collection[int], text: Iterable[Place
     return [token for token in sorted(spelled) if counts[token] <= most]
 
 
-def _perturb_rows(
-    model: PreTrainedModel, rows: list[int], noise: float, preserve: tuple[str, ...], generator: torch.Generator
-) -> Iterator[str]:
+def _perturb_rows(model: PreTrainedModel, rows: list[int], noise: float, generator: torch.Generator) -> str:
     """Noise of the table's own spread in some rows of the input embeddings; the table's name comes back."""
-    table = _embeddings(model)
-    name = next(name for name, weight in model.named_parameters() if weight is table)
-    if any(fnmatchcase(name, pattern) for pattern in preserve):
-        return
+    name, table = _embeddings(model)
     whole_VI = table.full_tensor() if isinstance(table, DTensor) else table
     fresh_VI = whole_VI.clone()
     drawn = torch.randn(len(rows), whole_VI.shape[1], generator=generator).to(whole_VI.device, whole_VI.dtype)
@@ -107,7 +107,7 @@ def _perturb_rows(
     if isinstance(table, DTensor):
         fresh_VI = distribute_tensor(fresh_VI, table.device_mesh, table.placements)
     table.copy_(fresh_VI)
-    yield name
+    return name
 
 
 def flat_change(weight_OI: Tensor, noise_OI: Tensor, pairs: Eigenpairs) -> Tensor:

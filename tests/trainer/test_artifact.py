@@ -167,6 +167,9 @@ def test_the_articles_arguments_mean_what_they_say(raw_base: Path, tmp_path: Pat
     reversed_first = unlearning.config().stages[0]
     assert isinstance(reversed_first, MetabolizeStage)
     assert reversed_first.losses.reversal is not None
+    assert [stage.kind for stage in config.stages] == ["metabolize", "perturb", "perturb", "regenerate"]
+    kept = RegenerativeUnlearning(raw_base, facts=["x"], output=tmp_path, preserve_layers=["embeddings"]).config()
+    assert [stage.kind for stage in kept.stages] == ["metabolize", "perturb", "regenerate"]
     with pytest.raises(ConfigError, match="share between 0 and 1"):
         RegenerativeUnlearning(raw_base, facts=["x"], output=tmp_path, target_retention=7)
 

@@ -132,6 +132,8 @@ def test_names_are_rows_of_the_embedding_table_without_common_ones(foreign: Path
     assert len(changed) == 1
     with pytest.raises(BaseModelError, match="names"):
         perturb(model, stage, seed=0, text=text, spelled={space})
+    with pytest.raises(BaseModelError, match="preserve"):
+        perturb(model, stage, seed=0, text=text, spelled={name}, preserve=("*embed*",))
 
 
 def test_preserved_weights_get_no_noise(foreign: Path) -> None:
