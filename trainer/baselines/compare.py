@@ -26,6 +26,7 @@ from trainer.baselines.memorized import (
     VisionRow,
     compare_sequences,
     compare_vision,
+    forgets_strings,
 )
 from trainer.baselines.method import ByCurvature, BySubnet, Method, Untouched, Workshop, apply, changed, grid
 from trainer.baselines.rag import attack_rag
@@ -55,7 +56,7 @@ from trainer.fact import Source
 from trainer.run import prepare
 from trainer.streams.encoder import Encoder
 
-RESULT, _ROW = "compare.json", "row.json"
+RESULT, _ROW, _STRINGS, _LABELS = "compare.json", "row.json", "strings.json", "labels.json"
 _TUNING_SEED = 1000
 _TUNING_QUESTIONS = 60
 
@@ -110,10 +111,12 @@ class Comparison(Strict):
 
 
 class _Kept(Strict):
-    """A finished row on disk, and a digest of all that it was made of."""
+    """A finished row, or finished rows of another table, on disk, and a digest of all that it was made of."""
 
     made_of: str
-    row: Row
+    row: Row | None = None
+    sequences: tuple[SequenceRow, ...] = ()
+    vision: tuple[VisionRow, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -174,14 +177,10 @@ def compare(config: CompareConfig, only: Sequence[str] = ()) -> Comparison:
             settings = method.model_dump_json() + (life.model_dump_json() if life else "")
             rows.append(_kept_or_made(bench, method.name, settings, partial(_row, bench, method)))
             _write(Comparison(rows=tuple(rows), trials=config.trials), config)
-    sequences, vision = config.sequences, config.vision
-    strings = (_for_strings(config, rows), bench.shop, bench.exam, bench.base, bench.profile)
-    comparison = Comparison(
-        rows=tuple(rows),
-        sequences=compare_sequences(sequences, *strings, say) if sequences and not only else (),
-        vision=compare_vision(vision) if vision and not only else (),
-        trials=config.trials,
-    )
+    comparison = Comparison(rows=tuple(rows), trials=config.trials)
+    if not only:
+        sequences, vision = _strings(bench, rows), _labels(config)
+        comparison = comparison.model_copy(update={"sequences": sequences, "vision": vision})
     _write(comparison, config)
     return comparison
 
@@ -189,8 +188,8 @@ def compare(config: CompareConfig, only: Sequence[str] = ()) -> Comparison:
 def _for_strings(config: CompareConfig, rows: Sequence[Row]) -> list[Method]:
     """Every method as its search on the facts chose it; an edit, which costs no training, at each of its settings."""
     chosen = {row.name: row.chosen for row in rows}
-    methods = []
-    for method in config.methods:
+    methods: list[Method] = []
+    for method in filter(forgets_strings, config.methods):
         if isinstance(method, ByCurvature | BySubnet):
             for setting, candidate in grid(method, config.trials):
                 said = ", ".join(f"{key} {value:g}" for key, value in setting.items())
@@ -205,18 +204,60 @@ def _for_strings(config: CompareConfig, rows: Sequence[Row]) -> list[Method]:
 def _kept_or_made(bench: _Bench, name: str, settings: str, make: Callable[[], Row]) -> Row:
     """The row that an earlier comparison made of the same things, or a new one, which is kept."""
     folder = bench.config.output / name
-    made_of = hashlib.sha256(f"{bench.made_of}/{settings}".encode()).hexdigest()
-    try:
-        kept = _Kept.model_validate_json((folder / _ROW).read_bytes())
-    except (OSError, ValidationError):
-        kept = None
-    if kept is not None and kept.made_of == made_of:
+    made_of = _digest(bench.made_of, settings)
+    kept = _kept(folder / _ROW, made_of)
+    if kept is not None and kept.row is not None:
         return kept.row
     row = make()
     write_report(row.report, folder)
     write_page(row.report, folder)
-    (folder / _ROW).write_text(_Kept(made_of=made_of, row=row).model_dump_json() + "\n", encoding="utf-8")
+    _keep(folder / _ROW, _Kept(made_of=made_of, row=row))
     return row
+
+
+def _strings(bench: _Bench, rows: Sequence[Row]) -> tuple[SequenceRow, ...]:
+    """The table of memorized strings, kept or made."""
+    config = bench.config.sequences
+    if config is None:
+        return ()
+    methods, path = _for_strings(bench.config, rows), bench.config.output / _STRINGS
+    made_of = _digest(bench.made_of, config.model_dump_json(), *(method.model_dump_json() for method in methods))
+    kept = _kept(path, made_of)
+    if kept is None:
+        made = compare_sequences(config, methods, bench.shop, bench.exam, bench.base, bench.profile, say)
+        kept = _keep(path, _Kept(made_of=made_of, sequences=made))
+    return kept.sequences
+
+
+def _labels(config: CompareConfig) -> tuple[VisionRow, ...]:
+    """The table of wrong labels, kept or made."""
+    if config.vision is None:
+        return ()
+    path, made_of = config.output / _LABELS, _digest(config.vision.model_dump_json())
+    kept = _kept(path, made_of)
+    if kept is None:
+        say("wrong labels")
+        kept = _keep(path, _Kept(made_of=made_of, vision=compare_vision(config.vision)))
+    return kept.vision
+
+
+def _digest(*parts: str) -> str:
+    return hashlib.sha256("/".join(parts).encode()).hexdigest()
+
+
+def _kept(path: Path, made_of: str) -> _Kept | None:
+    """What an earlier comparison made of the same things; None where it is not there, damaged, or of other things."""
+    try:
+        kept = _Kept.model_validate_json(path.read_bytes())
+    except (OSError, ValidationError):
+        return None
+    return kept if kept.made_of == made_of else None
+
+
+def _keep(path: Path, kept: _Kept) -> _Kept:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(kept.model_dump_json() + "\n", encoding="utf-8")
+    return kept
 
 
 def _write(comparison: Comparison, config: CompareConfig) -> None:

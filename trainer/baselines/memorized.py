@@ -84,7 +84,7 @@ def compare_sequences(
     profile: Profile,
     tick: Callable[[str], None],
 ) -> tuple[SequenceRow, ...]:
-    """Let the base learn strings by heart, then apply every method that can forget strings."""
+    """Let the base learn strings by heart, then apply every method; see `forgets_strings`."""
     strings = draw_sequences(config.count, exam.world.lexicon, exam.seed)
 
     def stream(texts: tuple[str, ...]) -> SequenceStream:
@@ -97,8 +97,6 @@ def compare_sequences(
     knowing = at_work(shop, model, {**shop.streams, "fact": stream(strings.shown)})
     rows = []
     for method in methods:
-        if not _forgets_strings(method):
-            continue
         tick(f"strings: {method.title}")
         try:
             changed = apply(method, knowing)
@@ -145,7 +143,7 @@ def _vision_row(name: str, share: float, model: VisionTransformer, digits: Digit
     )  # fmt: skip
 
 
-def _forgets_strings(method: Method) -> bool:
+def forgets_strings(method: Method) -> bool:
     """Whether a method needs no prompts about facts, which strings do not have."""
     if isinstance(method, ByStages):
         return all(isinstance(stage, PerturbStage) or _fact_free(stage) for stage in method.stages)
