@@ -29,6 +29,7 @@ def test_the_recipe_holds_every_rival():
         "baselines/recipe/leads.yaml",
         "recipe/small/compare.yaml",
         "recipe/small/leads.yaml",
+        "recipe/small/spelled-leads.yaml",
     ],
 )
 def test_every_comparison_of_the_package_can_be_read(path: str):
