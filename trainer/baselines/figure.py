@@ -24,7 +24,8 @@ _STYLE: Any = {
     "axes.spines.top": False,
     "axes.spines.right": False,
 }
-_COLOURS = mpl.colormaps["tab20"].colors  # type: ignore[attr-defined]
+_TAB20 = mpl.colormaps["tab20"].colors  # type: ignore[attr-defined]
+_COLOURS = (*_TAB20[::2], *_TAB20[1::2])  # the strong ones first
 
 
 def draw_comparison(comparison: Comparison, folder: Path) -> Path:
@@ -40,7 +41,8 @@ def draw_comparison(comparison: Comparison, folder: Path) -> Path:
         left.set(xlabel="steps of fine-tuning on half of the facts", ylabel="recall of the other half", ylim=(-0.02, 1))
         right.set(
             xlabel="skills left: mean of logic, reading, arithmetic", ylabel="recall of the other half, best step",
-            xlim=(-0.02, 1.02), ylim=(-0.02, 1),
+            xlim=(-0.02, 0.05 + 1.2 * max([0.1, *(kept for row in rows if (kept := skills(row)) is not None)])),
+            ylim=(-0.02, 1.02),
         )  # fmt: skip
         canvas.legend(*left.get_legend_handles_labels(), loc="outside right upper", frameon=False, fontsize=8)
         canvas.savefig(path, format="svg", metadata={"Date": None})
@@ -54,9 +56,10 @@ def skills(row: Row) -> float | None:
 
 
 def _curve(axes: Axes, row: Row, colour: object) -> None:
+    never_knew = row.name == "control"  # its curve is the reference's own, in every report
+    style: Any = {"linestyle": "--", "linewidth": 2.5} if never_knew else {}
     for line in row.report.curves:
-        if line.measure == _CURVE and line.role is Role.CORE:
-            style: Any = {"linestyle": "--"} if row.name == "control" else {}
+        if line.measure == _CURVE and line.role is (Role.CONTROL if never_knew else Role.CORE):
             axes.plot(line.x, line.y, marker="o", markersize=3, color=colour, label=row.title, **style)
 
 
