@@ -87,14 +87,13 @@ class RegenerativeUnlearning:
         losses: dict[str, Any] = {"never_knew": {}, "unlikelihood": {}, "anchor": {}}
         if reverse_gradients:
             losses["reversal"] = {"layers": "deep"}
+        kept = _pattern("embeddings") in self._settings["base"]["preserve"]
         stages: list[dict[str, Any]] = [
             {"kind": "metabolize", "steps": ERASE_STEPS[0], "losses": losses},
-            {"kind": "perturb", "noise": 1.0, "where": ["names"]},
+            *([] if kept else [{"kind": "perturb", "noise": 1.0, "where": ["names"]}]),
             {"kind": "perturb", "noise": 0.6},
             {"kind": "regenerate", "steps": ERASE_STEPS[1], "learning_rate": 1e-3},
         ]
-        if _pattern("embeddings") in self._settings["base"]["preserve"]:
-            del stages[1]
         settings = self._settings | {
             "facts": self._settings["facts"] | {"targets": list(target_patterns)},
             "streams": {"logic": {"kinds": list(preserve_patterns)}},

@@ -28,7 +28,7 @@ from trainer.baselines.memorized import (
     compare_vision,
     forgets_strings,
 )
-from trainer.baselines.method import ByCurvature, BySubnet, Method, Untouched, Workshop, apply, changed, grid
+from trainer.baselines.method import ByCurvature, BySubnet, Method, Untouched, Workshop, apply, changed, grid, worded
 from trainer.baselines.rag import attack_rag
 from trainer.config import (
     BaseConfig,
@@ -192,10 +192,8 @@ def _for_strings(config: CompareConfig, rows: Sequence[Row]) -> list[Method]:
     for method in filter(forgets_strings, config.methods):
         if isinstance(method, ByCurvature | BySubnet):
             for setting, candidate in grid(method, config.trials):
-                said = ", ".join(f"{key} {value:g}" for key, value in setting.items())
-                methods.append(
-                    candidate.model_copy(update={"title": f"{method.title}, {said}" if said else method.title})
-                )
+                title = ", ".join(filter(None, (method.title, worded(setting))))
+                methods.append(candidate.model_copy(update={"title": title}))
         else:
             methods.append(changed(method, chosen.get(method.name, {})))
     return methods

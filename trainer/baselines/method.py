@@ -167,6 +167,11 @@ def grid(method: Method, trials: int) -> list[tuple[dict[str, float], Method]]:
     return [(setting, changed(method, setting)) for setting in settings]
 
 
+def worded(setting: Mapping[str, float]) -> str:
+    """A setting as people read it; empty where there was nothing to set."""
+    return ", ".join(f"{key} {value:g}" for key, value in setting.items())
+
+
 def changed(method: Method, setting: Mapping[str, float]) -> Method:
     """The method with some values replaced; keys are dotted, a number names a stage.
 

@@ -2,6 +2,7 @@
 
 from trainer.baselines.compare import Comparison, Row
 from trainer.baselines.memorized import Share
+from trainer.baselines.method import worded
 from trainer.evaluate.outcome import Role
 from trainer.evaluate.report import Report
 
@@ -80,7 +81,7 @@ def _share(share: Share) -> str:
 
 def _trial(row: Row, place: int) -> str:
     trial = row.trials[place]
-    setting = ", ".join(f"{key} {value:g}" for key, value in trial.setting.items()) or "as given"
+    setting = worded(trial.setting) or "as given"
     left = "diverged" if trial.recall_left is None else f"{trial.recall_left:.3f}"
     lost = "diverged" if trial.skill_lost is None else f"{trial.skill_lost:.3f}"
     mark = "yes" if trial.setting == row.chosen and trial.recall_left is not None else ""
