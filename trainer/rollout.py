@@ -8,9 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-import torch
 from simpleeval import InvalidExpression, simple_eval
-from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from knowledge_store.errors import ProtocolError
@@ -27,6 +25,7 @@ from knowledge_store.protocol import (
     split_tags,
 )
 from trainer.chat import ChatFrame, render_prompt
+from trainer.decoding import decode
 
 Memory = Callable[[int, str], str]
 """(number of the question, body of the lookup) -> body of the fact, escaped, or NOT FOUND."""
@@ -99,20 +98,16 @@ def answer_all(
     batch: int = 128,
 ) -> list[Rollout]:
     """Answer questions; `opening` is what the turn is made to begin with."""
-    rollouts: list[Rollout] = []
-    for start in range(0, len(questions), batch):
-        asked = questions[start : start + batch]
-        growing = [_begin(question, tokenizer, frame, opening, tools=tools) for question in asked]
-        for _ in range(most_calls + 1):
-            live = [number for number, one in enumerate(growing) if not one.done]
-            if not live:
-                break
-            for number, new in zip(
-                live, _generate(model, tokenizer, [growing[at].ids for at in live], most_tokens), strict=True
-            ):
-                _grow(growing[number], new, tokenizer, partial(memory, start + number), most_calls)
-        rollouts += [_finish(question, one, tokenizer, frame) for question, one in zip(asked, growing, strict=True)]
-    return rollouts
+    growing = [_begin(question, tokenizer, frame, opening, tools=tools) for question in questions]
+    stops = {token_id(tokenizer, tag) for tag in (tokenizer.eos_token, *_STOPS)}
+    pad_id = token_id(tokenizer, tokenizer.pad_token)
+    for _ in range(most_calls + 1):
+        live = [number for number, one in enumerate(growing) if not one.done]
+        prompts = [growing[number].ids for number in live]
+        made = decode(model, prompts, stops=stops, pad_id=pad_id, most_tokens=most_tokens, batch=batch)
+        for number, new in zip(live, made, strict=True):
+            _grow(growing[number], new, tokenizer, partial(memory, number), most_calls)
+    return [_finish(question, one, tokenizer, frame) for question, one in zip(questions, growing, strict=True)]
 
 
 def _begin(
@@ -124,30 +119,6 @@ def _begin(
     return _Growing(ids + tokenizer(opening, add_special_tokens=False)["input_ids"] if opening else ids, prompt)
 
 
-def _generate(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, prompts: Sequence[list[int]], most_tokens: int
-) -> list[list[int]]:
-    device = next(model.parameters()).device
-    pad, eos = token_id(tokenizer, tokenizer.pad_token), token_id(tokenizer, tokenizer.eos_token)
-    width = max(map(len, prompts))
-    ids_BT = torch.full((len(prompts), width), pad, dtype=torch.long)
-    mask_BT = torch.zeros_like(ids_BT)
-    for row, prompt in enumerate(prompts):
-        ids_BT[row, width - len(prompt) :] = torch.tensor(prompt)
-        mask_BT[row, width - len(prompt) :] = 1
-    stops = [eos, *(token_id(tokenizer, tag) for tag in _STOPS)]
-    with torch.no_grad():
-        out: Tensor = model.generate(  # type: ignore[operator]
-            input_ids=ids_BT.to(device),
-            attention_mask=mask_BT.to(device),
-            max_new_tokens=most_tokens,
-            do_sample=False,
-            eos_token_id=stops,
-            pad_token_id=pad,
-        )
-    return [_until(row, stops) for row in out[:, width:].tolist()]
-
-
 def token_id(tokenizer: PreTrainedTokenizerFast, token: str | None) -> int:
     """The id of a token that is one."""
     found = tokenizer.convert_tokens_to_ids(str(token))
@@ -155,14 +126,9 @@ def token_id(tokenizer: PreTrainedTokenizerFast, token: str | None) -> int:
     return found
 
 
-def decode(tokenizer: PreTrainedTokenizerFast, ids: list[int]) -> str:
+def text_of(tokenizer: PreTrainedTokenizerFast, ids: list[int]) -> str:
     """Ids as text, marks included."""
     return str(tokenizer.decode(ids, skip_special_tokens=False))
-
-
-def _until(ids: list[int], stops: Sequence[int]) -> list[int]:
-    end = next((at for at, token in enumerate(ids) if token in stops), len(ids) - 1)
-    return ids[: end + 1]
 
 
 def _grow(
@@ -174,7 +140,7 @@ def _grow(
         one.done = True
         return
     kind = CallKind.LOOKUP if last == Tag.END_LOOKUP else CallKind.CALC
-    text = decode(tokenizer, one.ids[one.prompt :])
+    text = text_of(tokenizer, one.ids[one.prompt :])
     body = text.rpartition(kind.tags[0])[2].removesuffix(kind.tags[1]).strip()
     reply = memory(body) if kind is CallKind.LOOKUP else calculate(body)
     one.ids += tokenizer(render_reply(Call(kind, body, reply)), add_special_tokens=False)["input_ids"]
@@ -182,7 +148,7 @@ def _grow(
 
 
 def _finish(question: str, one: _Growing, tokenizer: PreTrainedTokenizerFast, frame: ChatFrame) -> Rollout:
-    text = decode(tokenizer, one.ids[one.prompt :]).removesuffix(frame.end.strip())
+    text = text_of(tokenizer, one.ids[one.prompt :]).removesuffix(frame.end.strip())
     parser = Parser()
     try:
         for piece in split_tags(text):

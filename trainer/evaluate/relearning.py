@@ -16,9 +16,9 @@ import torch
 from peft import LoraConfig, get_peft_model
 from torch.nn import functional
 
+from trainer.decoding import by_length, pad_left
 from trainer.evaluate.behaviour import recall_forced
 from trainer.evaluate.examinee import Examinee, Prompt
-from trainer.evaluate.generate import by_length, pad_left
 from trainer.evaluate.outcome import Curve, Ledger, Role
 from trainer.evaluate.profile import Profile
 from trainer.evaluate.question import Exam, recall

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import torch
 
+from trainer.decoding import by_length, pad_left
 from trainer.evaluate.examinee import Examinee
-from trainer.evaluate.generate import by_length, pad_left
 
 
 @dataclass(frozen=True, slots=True)
