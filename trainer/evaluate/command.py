@@ -82,7 +82,7 @@ _PATH = click.Path(path_type=Path, exists=True)
     type=click.Path(path_type=Path),
     required=True,
     envvar="METABOLISM_OUT",
-    help="Folder of report.json and report.html.",
+    help="Folder of report.json, report.html, and report.md with its plots.",
 )
 @click.option(
     "--json", "as_json", is_flag=True, envvar="METABOLISM_JSON", help="Print the summary as one JSON document."
@@ -95,7 +95,7 @@ def evaluate(
     """Attack CORE, test its skills, and say whether it passes the gate."""
     from trainer.command import fail
     from trainer.errors import TrainerError
-    from trainer.evaluate.page import write_page
+    from trainer.evaluate.page import write_card, write_page
     from trainer.evaluate.profile import PROFILES
     from trainer.evaluate.report import summarize, write_report, write_summary
     from trainer.evaluate.run import Request, evaluate
@@ -109,7 +109,7 @@ def evaluate(
         report = evaluate(request)
     except TrainerError as error:
         fail(error)
-    written = [write_report(report, out), write_page(report, out)]
+    written = [write_report(report, out), write_page(report, out), write_card(report, out)]
     if write_summary(report, core):
         written.append(core / "core.json")
     if as_json:

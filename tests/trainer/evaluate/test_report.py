@@ -1,4 +1,5 @@
 import json
+import re
 from pathlib import Path
 from random import Random
 
@@ -10,7 +11,7 @@ from trainer.errors import ArtifactError
 from trainer.evaluate.gate import judge
 from trainer.evaluate.measure import MEASURES
 from trainer.evaluate.outcome import Curve, Ledger, Role
-from trainer.evaluate.page import render_page, write_page
+from trainer.evaluate.page import render_page, write_card, write_page
 from trainer.evaluate.profile import QUICK_PROFILE
 from trainer.evaluate.report import (
     Report,
@@ -115,6 +116,20 @@ def test_the_page_quotes_what_it_is_told(tmp_path: Path):
     report = make_report()
     subject = report.subjects[0].model_copy(update={"name": "<script>alert(1)</script>"})
     assert "<script>" not in render_page(report.model_copy(update={"subjects": (subject,)}))
+
+
+def test_the_card_shows_every_measure_and_each_plot_it_names_lies_beside_it(tmp_path: Path):
+    report = make_report(0.8)
+    text = write_card(report, tmp_path).read_text()
+    assert text.startswith("**Failed.**")
+    assert all(f"| {measure.title} |" in text for measure in MEASURES.values())
+    named = re.findall(r"\]\(([A-F]-\d\.svg)\)", text)
+    assert sorted(named) == sorted(path.name for path in tmp_path.glob("*.svg"))
+    assert len(named) >= 8
+    for table in re.findall(r"(?:^\|.*\n)+", text, flags=re.MULTILINE):
+        assert len({row.count("|") for row in table.splitlines()}) == 1, "each row has every cell"
+    assert text.count("**outside**") == len(report.failed)
+    assert all(f"- {line}\n" in text for line in report.not_tested)
 
 
 def test_the_headline_names_where_it_fails_and_claims_no_more_than_was_judged():
