@@ -54,7 +54,9 @@ def perturb(
         BaseModelError: no matrix of the model is of the kind that the stage names, or one of them has no curvature.
     """
     matrices, text = dict(_matrices(model, stage, preserve)), iter(text)
-    rows = _rare(model, spelled, islice(text, _COUNTED), preserve) if "names" in stage.where else []
+    table_name, table = _embeddings(model)
+    anew = "names" in stage.where and not any(fnmatchcase(table_name, pattern) for pattern in preserve)
+    rows = _rare(spelled, islice(text, _COUNTED), table.shape[0]) if anew else []
     if not matrices and not rows:
         raise BaseModelError(
             f"no weight of {type(model).__name__} is of the kind {', '.join(stage.where)} in the layers of the "
@@ -74,7 +76,8 @@ def perturb(
             weight.mul_(1 - stage.noise).add_(noise, alpha=stage.noise * float(whole.std()))
         changed = tuple(matrices)
         if rows:
-            changed += (_perturb_rows(model, rows, stage.noise, generator),)
+            _perturb_rows(table, rows, stage.noise, generator)
+            changed += (table_name,)
     return changed
 
 
@@ -83,31 +86,24 @@ def _embeddings(model: PreTrainedModel) -> tuple[str, Tensor]:
     return next(name for name, weight in model.named_parameters() if weight is table), table
 
 
-def _rare(
-    model: PreTrainedModel, spelled: Collection[int], text: Iterable[Places], preserve: tuple[str, ...]
-) -> list[int]:
-    """The tokens of names without those that fact-free text is full of, such as a space; none where rows are kept."""
-    name, table = _embeddings(model)
-    if any(fnmatchcase(name, pattern) for pattern in preserve):
-        return []
-    counts = torch.zeros(table.shape[0], dtype=torch.long)
+def _rare(spelled: Collection[int], text: Iterable[Places], vocabulary: int) -> list[int]:
+    """The tokens of names without those that fact-free text is full of, such as a space."""
+    counts = torch.zeros(vocabulary, dtype=torch.long)
     for at in text:
-        counts += torch.bincount(at.ids_BT.flatten().cpu(), minlength=len(counts))
+        counts += torch.bincount(at.ids_BT.flatten().cpu(), minlength=vocabulary)
     most = _COMMON * max(int(counts.sum()), 1)
     return [token for token in sorted(spelled) if counts[token] <= most]
 
 
-def _perturb_rows(model: PreTrainedModel, rows: list[int], noise: float, generator: torch.Generator) -> str:
-    """Noise of the table's own spread in some rows of the input embeddings; the table's name comes back."""
-    name, table = _embeddings(model)
-    whole_VI = table.full_tensor() if isinstance(table, DTensor) else table
+def _perturb_rows(table_VI: Tensor, rows: list[int], noise: float, generator: torch.Generator) -> None:
+    """Noise of the table's own spread in some rows of the input embeddings."""
+    whole_VI = table_VI.full_tensor() if isinstance(table_VI, DTensor) else table_VI
     fresh_VI = whole_VI.clone()
     drawn = torch.randn(len(rows), whole_VI.shape[1], generator=generator).to(whole_VI.device, whole_VI.dtype)
     fresh_VI[rows] = (1 - noise) * fresh_VI[rows] + noise * whole_VI.std() * drawn
-    if isinstance(table, DTensor):
-        fresh_VI = distribute_tensor(fresh_VI, table.device_mesh, table.placements)
-    table.copy_(fresh_VI)
-    return name
+    if isinstance(table_VI, DTensor):
+        fresh_VI = distribute_tensor(fresh_VI, table_VI.device_mesh, table_VI.placements)
+    table_VI.copy_(fresh_VI)
 
 
 def flat_change(weight_OI: Tensor, noise_OI: Tensor, pairs: Eigenpairs) -> Tensor:

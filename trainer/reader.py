@@ -6,7 +6,8 @@ thrown away. Packed neighbours are kept apart by their positions, which transfor
 Legend: B rows, T tokens, N read places, M probed places, H hidden size, V vocabulary.
 """
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -16,6 +17,7 @@ from transformers import PreTrainedModel
 
 from trainer.errors import BaseModelError
 from trainer.streams.batch import Batch
+from trainer.streams.feed import Stream
 
 _TOLERANCE = 1e-3
 
@@ -42,6 +44,12 @@ def to_places(batch: Batch, device: torch.device) -> Places:
         batch.rows_M, batch.columns_M, batch.classes_M,
     )  # fmt: skip
     return Places(*(torch.from_numpy(array).to(device, non_blocking=True) for array in arrays))
+
+
+def read_stream(stream: Stream, device: torch.device, first: int = 0) -> Iterator[Places]:
+    """The batches of a stream on a device, from number `first` on, without end."""
+    for number in itertools.count(first):
+        yield to_places(stream.batch(number), device)
 
 
 class Reader(nn.Module):

@@ -5,7 +5,6 @@ The composition of the package: the only place where the model, the streams, the
 
 import contextlib
 import copy
-import itertools
 import json
 import time
 from collections.abc import Iterator
@@ -41,7 +40,7 @@ from trainer.machine import Machine
 from trainer.objective import Metabolism, layers_of
 from trainer.perturb import perturb
 from trainer.probe import ProbeBank
-from trainer.reader import Places, Reader, check_reading, to_places
+from trainer.reader import Reader, check_reading, read_stream
 from trainer.sources import streams_of, targets_of, world_of
 from trainer.streams.fact import FactStream, spelled_in
 from trainer.streams.feed import Feed, Stream
@@ -280,7 +279,7 @@ class _Run:
             self._restore_weights()
             perturb(
                 self.bare, stage, seed=self.config.seed + number, preserve=self.config.base.preserve,
-                text=self._logic_text(), spelled=spelled_in(self.at.streams),
+                text=read_stream(self.at.streams["logic"], self.machine.device), spelled=spelled_in(self.at.streams),
             )  # fmt: skip
         else:
             self._begin(stage, number)
@@ -293,10 +292,6 @@ class _Run:
         self._look(f"{stage.kind} {number}")
         self.cursor = Cursor(number + 1, 0, self.cursor.total)
         self.optimizer = self.objective = None
-
-    def _logic_text(self) -> Iterator[Places]:
-        for number in itertools.count():
-            yield to_places(self.at.streams["logic"].batch(number), self.machine.device)
 
     @property
     def bare(self) -> Any:

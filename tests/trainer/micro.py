@@ -4,7 +4,6 @@ The base knows the facts; the control was made the same way with facts about nob
 output-level objective, which hides the facts and leaves them in the weights. Half a million parameters each.
 """
 
-import itertools
 from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
@@ -21,7 +20,7 @@ from trainer.evaluate.run import Field, Request, examine, read_exam, write_up
 from trainer.fact import Target, write_targets
 from trainer.perturb import perturb
 from trainer.pretraining import pretrain
-from trainer.reader import to_places
+from trainer.reader import read_stream
 from trainer.run import prepare, start_run
 from trainer.streams.fact import spelled_in
 from trainer.world.lexicon import Lexicon
@@ -58,8 +57,7 @@ class Micro:
         prepared = prepare(_masking(self.folder, self.facts, self.phrasings, self.base))
         mask = self.examinee(self.mask)
         stage = PerturbStage(kind="perturb", noise=1.0, where=("names",))
-        logic, device = prepared.streams["logic"], prepared.machine.device
-        text = (to_places(logic.batch(number), device) for number in itertools.count())
+        text = read_stream(prepared.streams["logic"], prepared.machine.device)
         perturb(mask.model, stage, seed=0, text=text, spelled=spelled_in(prepared.streams))
         return mask
 

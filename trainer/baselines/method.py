@@ -27,7 +27,7 @@ from trainer.machine import Machine
 from trainer.objective import Metabolism, Objective, layers_of
 from trainer.perturb import perturb
 from trainer.probe import ProbeBank
-from trainer.reader import Places, Reader, to_places
+from trainer.reader import Places, Reader, read_stream
 from trainer.streams.fact import FactStream, spelled_in
 from trainer.streams.feed import Feed, Stream
 
@@ -106,8 +106,7 @@ class Workshop:
 
     def batches(self, name: str, first: int = 0) -> Iterator[Places]:
         """The batches of one stream on the machine's device, without end."""
-        for number in itertools.count(first):
-            yield to_places(self.streams[name].batch(number), self.machine.device)
+        return read_stream(self.streams[name], self.machine.device, first)
 
 
 class _Quiet:
