@@ -54,9 +54,7 @@ def perturb(
         BaseModelError: no matrix of the model is of the kind that the stage names, or one of them has no curvature.
     """
     matrices, text = dict(_matrices(model, stage, preserve)), iter(text)
-    table_name, table = _embeddings(model)
-    anew = "names" in stage.where and not any(fnmatchcase(table_name, pattern) for pattern in preserve)
-    rows = _rare(spelled, islice(text, _COUNTED), table.shape[0]) if anew else []
+    rows = _rare(model, spelled, islice(text, _COUNTED), preserve) if "names" in stage.where else []
     if not matrices and not rows:
         raise BaseModelError(
             f"no weight of {type(model).__name__} is of the kind {', '.join(stage.where)} in the layers of the "
@@ -76,34 +74,65 @@ def perturb(
             weight.mul_(1 - stage.noise).add_(noise, alpha=stage.noise * float(whole.std()))
         changed = tuple(matrices)
         if rows:
-            _perturb_rows(table, rows, stage.noise, generator)
-            changed += (table_name,)
+            changed += _perturb_names(model, rows, stage, preserve, generator)
     return changed
 
 
-def _embeddings(model: PreTrainedModel) -> tuple[str, Tensor]:
-    table = cast("Tensor", model.get_input_embeddings().weight)
-    return next(name for name, weight in model.named_parameters() if weight is table), table
+def _name_of(model: PreTrainedModel, table_VI: Tensor) -> str:
+    return next(name for name, weight in model.named_parameters() if weight is table_VI)
 
 
-def _rare(spelled: Collection[int], text: Iterable[Places], vocabulary: int) -> list[int]:
-    """The tokens of names without those that fact-free text is full of, such as a space."""
-    counts = torch.zeros(vocabulary, dtype=torch.long)
+def _rare(
+    model: PreTrainedModel, spelled: Collection[int], text: Iterable[Places], preserve: tuple[str, ...]
+) -> list[int]:
+    """The tokens of names without those that fact-free text is full of, such as a space; none where rows are kept."""
+    table_VI = cast("Tensor", model.get_input_embeddings().weight)
+    if any(fnmatchcase(_name_of(model, table_VI), pattern) for pattern in preserve):
+        return []
+    counts = torch.zeros(table_VI.shape[0], dtype=torch.long)
     for at in text:
-        counts += torch.bincount(at.ids_BT.flatten().cpu(), minlength=vocabulary)
+        counts += torch.bincount(at.ids_BT.flatten().cpu(), minlength=len(counts))
     most = _COMMON * max(int(counts.sum()), 1)
     return [token for token in sorted(spelled) if counts[token] <= most]
 
 
-def _perturb_rows(table_VI: Tensor, rows: list[int], noise: float, generator: torch.Generator) -> None:
-    """Noise of the table's own spread in some rows of the input embeddings."""
+def _perturb_names(
+    model: PreTrainedModel, rows: list[int], stage: PerturbStage, preserve: tuple[str, ...], generator: torch.Generator
+) -> tuple[str, ...]:
+    """Mix the rows of names with new ones, or with each other's; the names of the tables come back.
+
+    A swap goes through the head too, where it has a table of its own: what is read as another name is written as it.
+    """
+    tables = [cast("Tensor", model.get_input_embeddings().weight)]
+    if stage.names == "new":
+        _mix_rows(tables[0], rows, stage.noise, None, generator)
+        return (_name_of(model, tables[0]),)
+    if len(rows) < 2:
+        raise BaseModelError("names can be swapped where there are two at least; set names: new in the stage")
+    head_VI = cast("Tensor", cast("nn.Module", model.get_output_embeddings()).weight)  # type: ignore[no-untyped-call]
+    if head_VI is not tables[0] and not any(fnmatchcase(_name_of(model, head_VI), pattern) for pattern in preserve):
+        tables.append(head_VI)
+    circle = [rows[place] for place in torch.randperm(len(rows), generator=generator).tolist()]
+    for table_VI in tables:  # along a circle, so that none takes its own
+        _mix_rows(table_VI, circle, stage.noise, [*circle[1:], circle[0]], generator)
+    return tuple(_name_of(model, table_VI) for table_VI in tables)
+
+
+def _mix_rows(
+    table_VI: Tensor, rows: list[int], noise: float, others: list[int] | None, generator: torch.Generator
+) -> None:
+    """Mix rows with the `others` of the same table, or with noise of the table's own spread."""
     whole_VI = table_VI.full_tensor() if isinstance(table_VI, DTensor) else table_VI
-    fresh_VI = whole_VI.clone()
-    drawn = torch.randn(len(rows), whole_VI.shape[1], generator=generator).to(whole_VI.device, whole_VI.dtype)
-    fresh_VI[rows] = (1 - noise) * fresh_VI[rows] + noise * whole_VI.std() * drawn
+    mixed_VI = whole_VI.clone()
+    if others is None:
+        drawn = torch.randn(len(rows), whole_VI.shape[1], generator=generator).to(whole_VI.device, whole_VI.dtype)
+        drawn *= whole_VI.std()
+    else:
+        drawn = whole_VI[others]
+    mixed_VI[rows] = (1 - noise) * whole_VI[rows] + noise * drawn
     if isinstance(table_VI, DTensor):
-        fresh_VI = distribute_tensor(fresh_VI, table_VI.device_mesh, table_VI.placements)
-    table_VI.copy_(fresh_VI)
+        mixed_VI = distribute_tensor(mixed_VI, table_VI.device_mesh, table_VI.placements)
+    table_VI.copy_(mixed_VI)
 
 
 def flat_change(weight_OI: Tensor, noise_OI: Tensor, pairs: Eigenpairs) -> Tensor:

@@ -136,6 +136,30 @@ def test_names_are_rows_of_the_embedding_table_without_common_ones(foreign: Path
         perturb(model, stage, seed=0, text=text, spelled={name}, preserve=("*embed*",))
 
 
+@pytest.mark.parametrize("tied", [True, False])
+def test_swapped_names_are_read_and_written_as_each_other(foreign: Path, tied: bool) -> None:
+    """The model is the same with its vocabulary relabelled, so what it copied it still copies; no name is its own."""
+    model = load_base(BaseConfig(model=str(foreign))).model
+    table = model.get_input_embeddings()
+    model.get_output_embeddings().weight = table.weight if tied else torch.nn.Parameter(table.weight.detach().clone())
+    stage = PerturbStage(kind="perturb", noise=1.0, where=("names",), names="swapped")
+    names = list(range(40, 60))
+    ids = torch.tensor([[12, *names[:9], 13, *names[5:]]])
+    with torch.no_grad():
+        before_VH, said_TV = table.weight.clone(), model(ids).logits[0]
+        changed = perturb(model, stage, seed=3, spelled=names)
+        source = torch.arange(len(before_VH))
+        for row in names:
+            (found,) = (before_VH == table.weight[row]).all(-1).nonzero()
+            assert found.item() != row
+            source[row] = found
+        assert sorted(source[names].tolist()) == names
+        assert torch.allclose(model(source.argsort()[ids]).logits[0], said_TV[:, source], atol=1e-5)
+    assert len(changed) == (1 if tied else 2)
+    with pytest.raises(BaseModelError, match="two at least"):
+        perturb(model, stage, seed=3, spelled=names[:1])
+
+
 def test_preserved_weights_get_no_noise(foreign: Path) -> None:
     model = load_base(BaseConfig(model=str(foreign))).model
     stage = PerturbStage(kind="perturb", noise=1.0, where=("mlp",))
