@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, ValidationError, model_validator
 
 from trainer.errors import ConfigError
 from trainer.mistake import explain
@@ -84,6 +84,10 @@ class LogicStreamConfig(PackedStream):
     """Reading, reasoning and memory on novel or counterfactual facts; never a target fact's true value."""
 
     kinds: tuple[str, ...] = Field(default=("*",), description="glob patterns over the kinds of documents")
+    emphasis: dict[str, PositiveFloat] = Field(
+        default_factory=dict,
+        description="by glob pattern: how many times as often as in the base's mixture a kind comes",
+    )
     real_share: float = Field(default=0.15, ge=0, le=1, description="how often a subject is a real one")
     rough_share: float = Field(default=0.2, ge=0, le=1, description="how many questions get typos and the like")
 

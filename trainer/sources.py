@@ -15,7 +15,7 @@ from trainer.streams.fact import FactStream, classify
 from trainer.streams.feed import Stream
 from trainer.streams.neutral import NeutralStream, index_lines
 from trainer.streams.written import MixtureStream, RouteStream
-from trainer.world.corpus import LOGIC_MIXTURE, mixture
+from trainer.world.corpus import LOGIC_MIXTURE, emphasised, mixture
 from trainer.world.lexicon import Lexicon
 from trainer.world.phrasing import read_phrasings
 from trainer.world.world import World, stand_in
@@ -58,7 +58,8 @@ def streams_of(config: RunConfig, world: World, encoder: Encoder, folder: Path) 
     """
     streams, seed = config.streams, config.seed
     classes = classify(world.facts, encoder, streams.fact.classes, streams.fact.most_classes, config.facts.answer)
-    logic = mixture(LOGIC_MIXTURE, patterns=streams.logic.kinds, fact_free=True, rough_share=streams.logic.rough_share)
+    weights = emphasised(LOGIC_MIXTURE, streams.logic.emphasis)
+    logic = mixture(weights, patterns=streams.logic.kinds, fact_free=True, rough_share=streams.logic.rough_share)
     memory = mixture(LOGIC_MIXTURE, patterns=streams.route.kinds, fact_free=True, rough_share=streams.logic.rough_share)
     found: dict[str, Stream] = {
         name: FactStream(

@@ -12,7 +12,7 @@ from trainer.errors import ConfigError
 from trainer.fact import read_targets
 from trainer.rollout import calculate
 from trainer.sources import pretraining_world
-from trainer.world.corpus import BASE_MIXTURE, LOGIC_MIXTURE, MAKERS, mixture
+from trainer.world.corpus import BASE_MIXTURE, LOGIC_MIXTURE, MAKERS, emphasised, mixture
 from trainer.world.document import Claim
 from trainer.world.lexicon import Lexicon
 from trainer.world.noise import roughen
@@ -114,6 +114,22 @@ def test_unknown_kinds_and_patterns_that_match_nothing_are_refused() -> None:
         mixture({"logic/nonsense": 1.0}, fact_free=True)
     with pytest.raises(ConfigError, match="no kind of document matches"):
         mixture(LOGIC_MIXTURE, patterns=("x/*",), fact_free=True)
+
+
+def test_emphasis_makes_the_kinds_that_a_pattern_names_so_many_times_as_frequent(world: World) -> None:
+    scaled = emphasised(LOGIC_MIXTURE, {"logic/problem_*": 10.0})
+    assert all(
+        scaled[kind] == weight * (10 if kind.startswith("logic/problem_") else 1)
+        for kind, weight in LOGIC_MIXTURE.items()
+    )
+    plain, loud = mixture(LOGIC_MIXTURE, fact_free=True), mixture(scaled, fact_free=True)
+    counts = [
+        sum(mixed.draw(world, Random(seed)).kind.startswith("problem_") for seed in range(300))
+        for mixed in (plain, loud)
+    ]
+    assert counts[1] > 3 * counts[0] > 0
+    with pytest.raises(ConfigError, match="no kind of document matches logic/sums"):
+        emphasised(LOGIC_MIXTURE, {"logic/sums": 2.0})
 
 
 def test_a_stand_in_has_the_shape_of_the_subject_and_is_nobody(world: World) -> None:

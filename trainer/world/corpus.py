@@ -67,6 +67,21 @@ LOGIC_MIXTURE: Mapping[str, float] = {
 """What the logic stream is made of: everything but facts."""
 
 
+def emphasised(weights: Mapping[str, float], emphasis: Mapping[str, float]) -> dict[str, float]:
+    """The weights, each multiplied by the factor of every pattern of `emphasis` that its kind matches.
+
+    Raises:
+        ConfigError: a pattern matches no kind.
+    """
+    scaled = dict(weights)
+    for pattern, factor in emphasis.items():
+        kinds = [kind for kind in weights if fnmatchcase(kind, pattern)]
+        if not kinds:
+            raise ConfigError(f"no kind of document matches {pattern}; there are {', '.join(weights)}")
+        scaled |= {kind: scaled[kind] * factor for kind in kinds}
+    return scaled
+
+
 @dataclass(frozen=True, slots=True)
 class Mixture:
     """Kinds of documents and how often each comes; `fact_free` refuses a document that states a target fact."""
