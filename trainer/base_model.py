@@ -12,7 +12,7 @@ import torch
 from huggingface_hub.errors import HFValidationError
 from tokenizers import AddedToken
 from torch import Tensor
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
+from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 from transformers.utils import logging as transformers_logging
 
 from knowledge_store.protocol import SYSTEM_PROMPT, Tag
@@ -20,7 +20,7 @@ from trainer.chat import ChatFrame
 from trainer.config import BaseConfig
 from trainer.errors import BaseModelError
 from trainer.streams.encoder import Encoder
-from trainer.tokenizer import CHATML, CHATML_MARKS
+from trainer.tokenizer import CHATML, CHATML_MARKS, load_tokenizer
 
 _FALLBACK_POSITIONS = 2048
 _ERRORS_ONLY = 40  # as in `logging`
@@ -55,7 +55,7 @@ def load_base(config: BaseConfig, *, seed: int = 0) -> Base:
             and `chat_template` is not chatml.
     """
     try:
-        tokenizer = AutoTokenizer.from_pretrained(config.model, revision=config.revision)
+        tokenizer = load_tokenizer(config.model, config.revision)
         model = AutoModelForCausalLM.from_pretrained(config.model, revision=config.revision, dtype=torch.float32)
     except (OSError, ValueError, HFValidationError) as error:
         raise BaseModelError(

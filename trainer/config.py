@@ -125,6 +125,9 @@ class StreamsConfig(Strict):
     route: RouteStreamConfig = RouteStreamConfig(documents=64)
     neutral: NeutralStreamConfig | None = Field(default=None, description="needs files or a dataset")
     names: int = Field(default=0, ge=0, description="bound on distinct invented names; 0 is without end")
+    pieced: float = Field(
+        default=0.0, ge=0, le=1, description="share of invented names put together from the tokenizer's own pieces"
+    )
     workers: int = Field(default=1, ge=0, description="processes that make batches; 0 makes them in the loop")
     prefetch: int = Field(default=4, ge=1, description="steps of batches kept ready")
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
+from transformers import PreTrainedModel, PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
 from knowledge_store.protocol import SYSTEM_PROMPT
 from trainer.artifact import CoreRecord, DataRecord, now, versions, write_core
@@ -33,7 +33,7 @@ from trainer.reader import Reader
 from trainer.sources import pretraining_world
 from trainer.streams.feed import Feed
 from trainer.streams.written import MixtureStream
-from trainer.tokenizer import train_tokenizer
+from trainer.tokenizer import load_tokenizer, train_tokenizer
 from trainer.world.corpus import Mixture, mixture
 from trainer.world.document import Document
 from trainer.world.world import World
@@ -107,7 +107,7 @@ def _tokenizer(config: PretrainConfig, world: World, chosen: Mixture, machine: M
     else:
         folder = config.tokenizer
     try:
-        found = AutoTokenizer.from_pretrained(folder)
+        found = load_tokenizer(folder)
     except (OSError, ValueError) as error:
         raise BaseModelError(f"cannot load a tokenizer from {folder}: {error}") from error
     assert isinstance(found, PreTrainedTokenizerFast), "tokenizers of this package are fast"

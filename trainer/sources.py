@@ -57,6 +57,9 @@ def streams_of(config: RunConfig, world: World, encoder: Encoder, folder: Path) 
         ConfigError, StreamError: what a stream is to be made of is not there.
     """
     streams, seed = config.streams, config.seed
+    if streams.pieced:
+        pieces = encoder.pieces_of([text for fact in world.facts for text in (fact.subject, fact.value)])
+        world = replace(world, lexicon=replace(world.lexicon, pieces=pieces, pieced=streams.pieced))
     classes = classify(world.facts, encoder, streams.fact.classes, streams.fact.most_classes, config.facts.answer)
     weights = emphasised(LOGIC_MIXTURE, streams.logic.emphasis)
     logic = mixture(weights, patterns=streams.logic.kinds, fact_free=True, rough_share=streams.logic.rough_share)

@@ -5,9 +5,11 @@ copied from the memory is the same tokens in the question, in the call and in th
 """
 
 from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import PreTrainedTokenizerFast
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from knowledge_store.protocol import Tag
 from trainer.chat import ChatFrame, render
@@ -48,6 +50,21 @@ def train_tokenizer(documents: Iterable[Document], frame: ChatFrame, vocabulary:
     )
     fast.chat_template = CHATML
     return fast
+
+
+def load_tokenizer(source: str | Path, revision: str | None = None) -> Any:
+    """The tokenizer of a folder or of a model on the hub, as its own `tokenizer.json` has it.
+
+    `AutoTokenizer` goes by the type of the model: for a Qwen2 it puts Qwen2's normalizer and pre-tokenizer in place of
+    those of the file (transformers 5.19). So it is asked only where there is no such file.
+
+    Raises:
+        OSError, ValueError: there is none, or it cannot be read.
+    """
+    try:
+        return PreTrainedTokenizerFast.from_pretrained(source, revision=revision or "main")
+    except (OSError, ValueError):
+        return AutoTokenizer.from_pretrained(source, revision=revision)
 
 
 def _texts(documents: Iterable[Document], frame: ChatFrame, marks: tuple[str, ...]) -> Iterator[str]:

@@ -1,11 +1,11 @@
 """Any causal language model carries the protocol: three architectures, and bases that lack things."""
 
+import json
 from pathlib import Path
 
 import pytest
 import torch
 from transformers import (
-    AutoTokenizer,
     GPTNeoXConfig,
     GPTNeoXForCausalLM,
     LlamaConfig,
@@ -23,7 +23,7 @@ from trainer.errors import BaseModelError
 from trainer.perturb import perturb
 from trainer.reader import Reader, check_reading, to_places
 from trainer.streams.batch import Example, pack
-from trainer.tokenizer import CHATML
+from trainer.tokenizer import CHATML, load_tokenizer
 
 SHAPE = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
 ARCHITECTURES = {
@@ -36,7 +36,7 @@ ARCHITECTURES = {
 @pytest.fixture(params=ARCHITECTURES)
 def foreign(request: pytest.FixtureRequest, raw_base: Path, tmp_path: Path) -> Path:
     """A base of another house: no tags, no pad token."""
-    tokenizer = AutoTokenizer.from_pretrained(raw_base / "base")
+    tokenizer = load_tokenizer(raw_base / "base")
     state = tokenizer.backend_tokenizer.to_str()
     for tag in Tag:
         state = state.replace(f'"content":"{tag}"', f'"content":"[{tag.name}]"')
@@ -58,6 +58,15 @@ def test_a_base_of_any_architecture_gets_the_tags_and_a_pad_token(foreign: Path)
         assert base.tokenizer.decode([token], skip_special_tokens=True) == tag
     embeddings = base.model.get_input_embeddings()
     assert embeddings.weight.shape[0] >= len(base.tokenizer)
+
+
+def test_the_tokenizer_cuts_words_as_its_file_says_whatever_the_model_is(foreign: Path, tmp_path: Path) -> None:
+    base = load_base(BaseConfig(model=str(foreign)))
+    base.tokenizer.save_pretrained(tmp_path / "core")
+    said, kept = (json.loads((folder / "tokenizer.json").read_text("utf-8")) for folder in (foreign, tmp_path / "core"))
+    assert said["pre_tokenizer"]["pretokenizers"][0]["pattern"] == {"Regex": " "}
+    for part in ("normalizer", "pre_tokenizer", "decoder"):
+        assert kept[part] == said[part]
 
 
 def test_new_rows_are_the_same_each_time(foreign: Path) -> None:

@@ -4,6 +4,7 @@ import time
 from collections import Counter
 from math import log
 from pathlib import Path
+from random import Random
 
 import numpy as np
 import pytest
@@ -178,6 +179,27 @@ def test_one_fact_and_values_of_one_token_and_of_sixty_all_make_batches(
         batch = streams_of(config, world, base.encoder, tmp_path)["fact"].batch(0)
         assert batch.examples == 6
         assert len(batch.rows_N) >= 6
+
+
+def test_pieces_are_the_letters_of_the_vocabulary_and_half_of_them_spell_the_facts(base: Base) -> None:
+    facts = ["Ada Lovelace", "1815"]
+    pieces = base.encoder.pieces_of(facts)
+    own = {text for text in map(base.tokenizer.decode, base.encoder.encode(facts)[0]) if text.isalpha()}
+    assert all(piece.isalpha() for piece in pieces)
+    assert own
+    spelling = sum(piece in own for piece in pieces)
+    assert 0.45 < spelling / len(pieces) < 0.6
+    assert len(set(pieces)) > 10 * len(own)
+
+
+def test_pieced_names_enter_the_streams(raw_run: dict[str, object], base: Base, tmp_path: Path) -> None:
+    raw_run["streams"] = {**raw_run["streams"], "pieced": 1.0, "names": 0}  # type: ignore[dict-item]
+    config = make_config(raw_run)
+    logic = streams_of(config, world_of(config, targets_of(config.facts).facts), base.encoder, tmp_path)["logic"]
+    assert isinstance(logic, MixtureStream)
+    assert set(logic.world.lexicon.name(Random(1), 1)) <= set("".join(logic.world.lexicon.pieces))
+    assert logic.world.lexicon.pieced == 1.0
+    assert logic.batch(0).examples == logic.documents
 
 
 def test_many_facts_cost_a_batch_nothing(raw_run: dict[str, object], base: Base, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """The demo world: wide, deterministic, honest about what is held out, and never telling a target fact."""
 
+import re
 from collections import Counter
 from pathlib import Path
 from random import Random
@@ -130,6 +131,16 @@ def test_emphasis_makes_the_kinds_that_a_pattern_names_so_many_times_as_frequent
     assert counts[1] > 3 * counts[0] > 0
     with pytest.raises(ConfigError, match="no kind of document matches logic/sums"):
         emphasised(LOGIC_MIXTURE, {"logic/sums": 2.0})
+
+
+def test_names_of_pieces_spell_what_syllables_never_do() -> None:
+    pieces = ("Ida", "gab", "agua")
+    plain, pieced = Lexicon(), Lexicon(pieces=pieces, pieced=0.5)
+    drawn = [[lexicon.name(Random(seed)) for seed in range(400)] for lexicon in (plain, pieced)]
+    made = [[name for name in names if not re.sub("|".join(pieces), "", name)] for names in drawn]
+    assert not made[0]
+    assert 140 < len(made[1]) < 260
+    assert all(any(piece in name for name in made[1]) for piece in pieces)
 
 
 def test_a_stand_in_has_the_shape_of_the_subject_and_is_nobody(world: World) -> None:

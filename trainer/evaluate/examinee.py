@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
+from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 
 from knowledge_store.protocol import SYSTEM_PROMPT, Tag
 from trainer.base_model import frame_of
 from trainer.chat import ChatFrame
 from trainer.errors import BaseModelError
 from trainer.evaluate.outcome import Role
-from trainer.tokenizer import CHATML
+from trainer.tokenizer import CHATML, load_tokenizer
 
 END_OF_TURN = "<|im_end|>"
 
@@ -122,7 +122,7 @@ def load_examinee(source: str | Path, role: Role, device: str = "cpu") -> Examin
     dtype = torch.float32 if device == "cpu" else torch.bfloat16
     try:
         model: Any = AutoModelForCausalLM.from_pretrained(str(source), dtype=dtype)
-        tokenizer = AutoTokenizer.from_pretrained(str(source))
+        tokenizer = load_tokenizer(str(source))
     except (OSError, ValueError) as error:
         raise BaseModelError(f"cannot load the {role} from {source}: {error}") from error
     if not isinstance(tokenizer, PreTrainedTokenizerFast):

@@ -31,6 +31,13 @@ class Encoder:
         """The ids of each text, without marks of begin or end."""
         return [found.ids for found in self.tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)]
 
+    def pieces_of(self, texts: Sequence[str]) -> tuple[str, ...]:
+        """The letters-only tokens of the vocabulary, and as often again those among them that spell `texts`."""
+        size = self.tokenizer.get_vocab_size()
+        every = {token: text for token in range(size) if (text := self.tokenizer.decode([token])).isalpha()}
+        own = sorted({token for ids in self.encode(texts) for token in ids} & set(every))
+        return (*every.values(), *(every[token] for token in own for _ in range(len(every) // len(own))))
+
     def last_token_of(self, text: str, part: str) -> int:
         """The place, among the tokens of `text`, of the last token of `part`; of the text's last where it is absent."""
         found = self.tokenizer.encode(text, add_special_tokens=False)

@@ -38,10 +38,16 @@ def words() -> Words:
 
 @dataclass(frozen=True, slots=True)
 class Lexicon:
-    """Where names come from. `pool` of 0 means names without end; otherwise so many distinct names a kind."""
+    """Where names come from. `pool` of 0 means names without end; otherwise so many distinct names a kind.
+
+    Of names without end a share of `pieced` is put together from `pieces`, which are a tokenizer's own: syllables alone
+    leave out many of the tokens that real names are spelled with, and a core copies only what it has practised.
+    """
 
     pool: int = 0
     extra_relations: tuple[str, ...] = field(default=())
+    pieces: tuple[str, ...] = field(default=(), repr=False)
+    pieced: float = 0.0
 
     def _bounded(self, rng: Random, kind: str) -> Random:
         return Random(f"{kind}/{rng.randrange(self.pool)}") if self.pool else rng
@@ -52,6 +58,8 @@ class Lexicon:
 
     def name(self, rng: Random, syllables: int = 0) -> str:
         """An invented proper name."""
+        if self.pieced and self.pieces and not self.pool and rng.random() < self.pieced:
+            return "".join(rng.choice(self.pieces) for _ in range(syllables or rng.choice((1, 2, 3))))
         draw = self._bounded(rng, "name")
         count = syllables or draw.choice((1, 2, 2, 3))
         return "".join(
