@@ -32,9 +32,9 @@ class Encoder:
         return [found.ids for found in self.tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)]
 
     def pieces_of(self, texts: Sequence[str]) -> tuple[str, ...]:
-        """The letters-only tokens of the vocabulary, and as often again those among them that spell `texts`."""
+        """The tokens of letters alone (and a space before them), and as often again those that spell `texts`."""
         size = self.tokenizer.get_vocab_size()
-        every = {token: text for token in range(size) if (text := self.tokenizer.decode([token])).isalpha()}
+        every = {token: text for token in range(size) if (text := self.tokenizer.decode([token]).strip()).isalpha()}
         own = sorted({token for ids in self.encode(texts) for token in ids} & set(every))
         return (*every.values(), *(every[token] for token in own for _ in range(len(every) // len(own))))
 
