@@ -1,7 +1,7 @@
 """A core beside what the trainer is to reach: recall, lookups, skills and relearning, on hundreds of questions.
 
 The gate's own questions and measures, but more of them and a longer relearning than the quick profile has time for.
-The last line is JSON. Some fifteen minutes on two cores for the demo core::
+The last line is JSON::
 
     python -m benchmarks.core_targets --core models/demo-core --base models/demo-base
 """
@@ -98,7 +98,7 @@ def _relearn(exam: Exam, one: Examinee, table: Table, steps: int, count: int, ra
     examples = facts_stream(exam, one, shown)
     trial = relearn(exam, one, examples, asked[:count], way, profile, stand_ins=True)
     for step, right, guessed in zip(trial.steps, trial.right, trial.guessed, strict=True):
-        say(f"relearning step {step}: {sum(right) / count:.3f}, of nobody {sum(guessed) / count:.3f}")
+        say(f"relearning step {step}: {sum(right) / len(right):.3f}, of nobody {sum(guessed) / len(guessed):.3f}")
     _enter(table, f"other half after {steps} steps of relearning", trial.best(trial.right))
     _enter(table, "the same about nobody", trial.best(trial.guessed))
 

@@ -15,7 +15,7 @@ from statistics import median
 
 import torch
 from tqdm import tqdm
-from transformers import AutoModelForCausalLM, AutoTokenizer, Qwen2Config
+from transformers import AutoModelForCausalLM, Qwen2Config
 
 from trainer.config import RunConfig, parse_config
 from trainer.loop import make_optimizer, take_step
@@ -23,6 +23,7 @@ from trainer.objective import Metabolism
 from trainer.reader import Reader, to_places
 from trainer.run import Prepared, prepare, probes_of
 from trainer.streams.feed import Feed
+from trainer.tokenizer import load_tokenizer
 
 _TRAINED, _READ = 3, 1  # forwards' worth of work: forward and backward; forward alone
 _COLD = 2  # first steps, which find caches empty
@@ -57,7 +58,7 @@ def _random_base(lender: str, shape: Qwen2Config, folder: Path) -> str:
     """A base of this shape that knows nothing, with the tokenizer of another."""
     torch.manual_seed(0)
     AutoModelForCausalLM.from_config(shape).save_pretrained(folder)
-    AutoTokenizer.from_pretrained(lender).save_pretrained(folder)
+    load_tokenizer(lender).save_pretrained(folder)
     return str(folder)
 
 
