@@ -230,9 +230,9 @@ class PerturbStage(Strict):
 
     With `noise: 1.0` and `layers: [0, 1]`, then regenerate, then the next layers, and so on, a model starts anew a few
     layers at a time. `names` are the rows of the embedding table for the tokens that the targets' subjects are spelled
-    with, without those that fact-free text is full of (more than one token in a thousand). Rows are drawn `new`, or
-    `swapped`: each takes another name's, in the head as well. A swap names everything otherwise, so that no name means
-    what it did, while the model copies names as before; drawn rows must first be learned again.
+    with, without those that fact-free text is full of (a share of more than `common`). Rows are drawn `new`, or
+    `swapped`: each takes that of another one of like frequency, in the head as well. A swap names everything otherwise,
+    so that no name means what it did, while the model copies most names as before; drawn rows must be learned first.
     """
 
     kind: Literal["perturb"]
@@ -240,6 +240,7 @@ class PerturbStage(Strict):
     where: tuple[Where, ...] = Field(default=("mlp", "attention"), min_length=1, description="which matrices")
     layers: Literal["all"] | tuple[int, ...] = Field(default="all", description="which layers")
     names: Literal["new", "swapped"] = Field(default="new", description="what the rows of names become")
+    common: float = Field(default=1e-3, gt=0, le=1, description="share of the text above which a token is no name's")
     flat: FlatConfig | None = Field(default=None, description="only the directions of low curvature")
 
     @model_validator(mode="after")

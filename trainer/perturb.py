@@ -12,6 +12,7 @@ Legend: I inputs, O outputs, V vocabulary.
 """
 
 import re
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from fnmatch import fnmatchcase
 from itertools import islice
@@ -32,7 +33,7 @@ _PARTS = {
     "attention": re.compile(r"\.(self_attn|attention|attn|self_attention)\."),
     "embeddings": re.compile(r"(embed|wte|wpe|lm_head)"),
 }
-_COMMON, _COUNTED = 1e-3, 16  # share of a common token, and the batches of text that it is counted in
+_COUNTED = 48  # batches of text that tokens are counted in
 _LAYER = re.compile(r"\.(?:layers|h|blocks|block)\.(\d+)\.")
 
 
@@ -54,8 +55,8 @@ def perturb(
         BaseModelError: no matrix of the model is of the kind that the stage names, or one of them has no curvature.
     """
     matrices, text = dict(_matrices(model, stage, preserve)), iter(text)
-    rows = _rare(model, spelled, islice(text, _COUNTED), preserve) if "names" in stage.where else []
-    if not matrices and not rows:
+    alike = _rare(model, spelled, islice(text, _COUNTED), stage.common, preserve) if "names" in stage.where else []
+    if not matrices and not alike:
         raise BaseModelError(
             f"no weight of {type(model).__name__} is of the kind {', '.join(stage.where)} in the layers of the "
             "stage, or base.preserve keeps them all"
@@ -73,8 +74,8 @@ def perturb(
                 noise = distribute_tensor(noise, weight.device_mesh, weight.placements)
             weight.mul_(1 - stage.noise).add_(noise, alpha=stage.noise * float(whole.std()))
         changed = tuple(matrices)
-        if rows:
-            changed += _perturb_names(model, rows, stage, preserve, generator)
+        if alike:
+            changed += _perturb_names(model, alike, stage, preserve, generator)
     return changed
 
 
@@ -83,39 +84,67 @@ def _name_of(model: PreTrainedModel, table_VI: Tensor) -> str:
 
 
 def _rare(
-    model: PreTrainedModel, spelled: Collection[int], text: Iterable[Places], preserve: tuple[str, ...]
-) -> list[int]:
-    """The tokens of names without those that fact-free text is full of, such as a space; none where rows are kept."""
+    model: PreTrainedModel, spelled: Collection[int], text: Iterable[Places], common: float, preserve: tuple[str, ...]
+) -> list[list[int]]:
+    """The tokens of names without those that fact-free text is full of, such as a space; none where rows are kept.
+
+    Tokens of like frequency stand together: 0 times, 1, 2 to 3, 4 to 7, and so on.
+    """
     table_VI = cast("Tensor", model.get_input_embeddings().weight)
     if any(fnmatchcase(_name_of(model, table_VI), pattern) for pattern in preserve):
         return []
     counts = torch.zeros(table_VI.shape[0], dtype=torch.long)
     for at in text:
         counts += torch.bincount(at.ids_BT.flatten().cpu(), minlength=len(counts))
-    most = _COMMON * max(int(counts.sum()), 1)
-    return [token for token in sorted(spelled) if counts[token] <= most]
+    most, alike = common * max(int(counts.sum()), 1), defaultdict[int, list[int]](list)
+    for token in sorted(spelled):
+        if counts[token] <= most:
+            alike[int(counts[token]).bit_length()].append(token)
+    return [alike[size] for size in sorted(alike)]
 
 
 def _perturb_names(
-    model: PreTrainedModel, rows: list[int], stage: PerturbStage, preserve: tuple[str, ...], generator: torch.Generator
+    model: PreTrainedModel,
+    alike: list[list[int]],
+    stage: PerturbStage,
+    preserve: tuple[str, ...],
+    generator: torch.Generator,
 ) -> tuple[str, ...]:
     """Mix the rows of names with new ones, or with each other's; the names of the tables come back.
 
     A swap goes through the head too, where it has a table of its own: what is read as another name is written as it.
+    Rows go to tokens of like frequency, so that what the model often copies has a row that it often copied.
     """
     tables = [cast("Tensor", model.get_input_embeddings().weight)]
     if stage.names == "new":
-        _mix_rows(tables[0], rows, stage.noise, None, generator)
+        _mix_rows(tables[0], [row for rows in alike for row in rows], stage.noise, None, generator)
         return (_name_of(model, tables[0]),)
-    if len(rows) < 2:
+    circles = _circles(alike, generator)
+    if not circles:
         raise BaseModelError("names can be swapped where there are two at least; set names: new in the stage")
     head_VI = cast("Tensor", cast("nn.Module", model.get_output_embeddings()).weight)  # type: ignore[no-untyped-call]
     if head_VI is not tables[0] and not any(fnmatchcase(_name_of(model, head_VI), pattern) for pattern in preserve):
         tables.append(head_VI)
-    circle = [rows[place] for place in torch.randperm(len(rows), generator=generator).tolist()]
-    for table_VI in tables:  # along a circle, so that none takes its own
-        _mix_rows(table_VI, circle, stage.noise, [*circle[1:], circle[0]], generator)
+    to = [row for circle in circles for row in circle]
+    taken = [row for circle in circles for row in (*circle[1:], circle[0])]
+    for table_VI in tables:
+        _mix_rows(table_VI, to, stage.noise, taken, generator)
     return tuple(_name_of(model, table_VI) for table_VI in tables)
+
+
+def _circles(alike: list[list[int]], generator: torch.Generator) -> list[list[int]]:
+    """Rows along circles, so that none takes its own; one that is alone joins the rows next to it in frequency."""
+    joined: list[list[int]] = []
+    for rows in alike:
+        if joined and (len(rows) == 1 or len(joined[-1]) == 1):
+            joined[-1] = joined[-1] + rows
+        else:
+            joined.append(rows)
+    return [
+        [rows[place] for place in torch.randperm(len(rows), generator=generator).tolist()]
+        for rows in joined
+        if len(rows) > 1
+    ]
 
 
 def _mix_rows(

@@ -7,6 +7,7 @@ output-level objective, which hides the facts and leaves them in the weights. Ha
 from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
+from typing import Literal
 
 import yaml
 
@@ -52,14 +53,14 @@ class Micro:
             phrasings=(self.phrasings,), names=NAMES, attacks="ABCD",
         )  # fmt: skip
 
-    def names_anew(self) -> Examinee:
-        """The mask, with the embedding rows of the subjects' names drawn anew."""
+    def renamed(self, folder: Path, names: Literal["new", "swapped"]) -> Examinee:
+        """A model with the embedding rows of the subjects' names drawn anew, or swapped."""
         prepared = prepare(_masking(self.folder, self.facts, self.phrasings, self.base))
-        mask = self.examinee(self.mask)
-        stage = PerturbStage(kind="perturb", noise=1.0, where=("names",))
+        examinee = self.examinee(folder)
+        stage = PerturbStage(kind="perturb", noise=1.0, where=("names",), names=names)
         text = read_stream(prepared.streams["logic"], prepared.machine.device)
-        perturb(mask.model, stage, seed=0, text=text, spelled=spelled_in(prepared.streams))
-        return mask
+        perturb(examinee.model, stage, seed=0, text=text, spelled=spelled_in(prepared.streams))
+        return examinee
 
     def examinee(self, folder: Path, role: Role = Role.CORE) -> Examinee:
         """A model, loaded."""

@@ -169,6 +169,22 @@ def test_swapped_names_are_read_and_written_as_each_other(foreign: Path, tied: b
         perturb(model, stage, seed=3, spelled=names[:1])
 
 
+def test_names_are_swapped_with_names_of_like_frequency(foreign: Path) -> None:
+    """A row that text never showed and one that it often showed do not change places; a token alone joins the next."""
+    model = load_base(BaseConfig(model=str(foreign))).model
+    table = model.get_input_embeddings()
+    never, rare, often = [40, 41, 42], [50], [60, 61, 62]
+    text = [places([Example([*rare, *often * 9], [0], [1])])]
+    stage = PerturbStage(kind="perturb", noise=1.0, where=("names",), names="swapped", common=0.5)
+    with torch.no_grad():
+        before_VH = table.weight.clone()
+        perturb(model, stage, seed=3, text=text, spelled={*never, *rare, *often})
+    source = {row: int((before_VH == table.weight[row]).all(-1).nonzero().item()) for row in (*never, *rare, *often)}
+    assert all(source[row] != row for row in source)
+    assert {source[row] for row in (*never, *rare)} == {*never, *rare}
+    assert {source[row] for row in often} == set(often)
+
+
 def test_preserved_weights_get_no_noise(foreign: Path) -> None:
     model = load_base(BaseConfig(model=str(foreign))).model
     stage = PerturbStage(kind="perturb", noise=1.0, where=("mlp",))

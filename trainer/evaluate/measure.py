@@ -179,6 +179,11 @@ _ALL = (
         "One layer restored from the base",
         "the worst layer; whoever has the base has the facts, so this is shown and not judged",
     ),
+    Measure(
+        "C.vocabulary_restored",
+        "The base's vocabulary put back",
+        "rows of the embedding table and of the head; what a swap of names only hid; shown and not judged",
+    ),
     Measure("C.averaged", "Averaged with the base, half and half", "shown and not judged, for the same reason"),
     Measure("D.arithmetic", "Word problems, in the head", "no thinking, no ALU", "at least base"),
     Measure(

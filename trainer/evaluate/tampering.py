@@ -1,4 +1,4 @@
-"""C. Stays gone, without training: coarser weights, a layer of the base put back, the average with the base.
+"""C. Stays gone, without training: coarser weights, a part of the base put back, the average with the base.
 
 Pure functions of weights; each gives a changed copy and leaves the model as it was.
 Source of the threat: quantization brings unlearned facts back, Zhang et al., arXiv 2410.16454.
@@ -46,9 +46,11 @@ def attack_weights(
     enter("C.int8", quantize(examinee.model, 8, group=0))
     enter("C.int4", quantize(examinee.model, 4, group=_GROUP))
     if not _same_shapes(examinee.model, base.model):
-        ledger.skip(f"C.layer_restored and C.averaged ({examinee.role}): its weights do not have the base's shapes")
+        parts = "C.layer_restored, C.vocabulary_restored and C.averaged"
+        ledger.skip(f"{parts} ({examinee.role}): its weights do not have the base's shapes")
         return
     enter("C.averaged", average(examinee.model, base.model, 0.5))
+    enter("C.vocabulary_restored", restore_vocabulary(examinee.model, base.model))
     shares = []
     layers = _some_layers(examinee.model, profile.tampered_layers)
     best: tuple[float, list[bool], int] | None = None
@@ -117,6 +119,19 @@ def restore_layer(model: PreTrainedModel, other: PreTrainedModel, layer: int) ->
     for name, weight in changed.named_parameters():
         if _layer_of(name) == layer:
             weight.copy_(theirs[name])
+    return changed
+
+
+@torch.no_grad()
+def restore_vocabulary(model: PreTrainedModel, other: PreTrainedModel) -> PreTrainedModel:
+    """A copy that reads and writes tokens as the other model does: what a swap of names hid, this would show."""
+    changed = copy.deepcopy(model)
+    for mine, theirs in (
+        (changed.get_input_embeddings(), other.get_input_embeddings()),
+        (changed.get_output_embeddings(), other.get_output_embeddings()),  # type: ignore[no-untyped-call]
+    ):
+        both = min(len(mine.weight), len(theirs.weight))  # a core may have tokens for tags that its base has not
+        mine.weight[:both] = theirs.weight[:both].to(mine.weight.dtype)
     return changed
 
 

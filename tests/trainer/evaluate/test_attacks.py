@@ -51,7 +51,9 @@ def test_relearning_brings_back_facts_that_were_not_shown_again(reports: Reports
 def test_names_anew_leave_nothing_to_relearn(micro: Micro, reports: Reports):
     """Facts of a one-token subject live in its embedding row; without it the mask hides nothing."""
     ledger = Ledger()
-    attack_relearning(micro.exam, micro.names_anew(), ledger, TEST_PROFILE, lambda _: None, stand_ins=False)
+    attack_relearning(
+        micro.exam, micro.renamed(micro.mask, "new"), ledger, TEST_PROFILE, lambda _: None, stand_ins=False
+    )
     for measure in ("C.relearn", "C.relearn_fast"):
         found = ledger.find(measure, Role.CORE)
         assert found is not None

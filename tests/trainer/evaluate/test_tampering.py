@@ -1,7 +1,9 @@
 import torch
 
+from trainer.evaluate.behaviour import recall_forced
 from trainer.evaluate.examinee import digest
-from trainer.evaluate.tampering import average, quantize, restore_layer, round_to_nearest
+from trainer.evaluate.question import recall
+from trainer.evaluate.tampering import average, quantize, restore_layer, restore_vocabulary, round_to_nearest
 
 
 def test_rounding_keeps_the_largest_weight_and_takes_few_levels():
@@ -31,6 +33,17 @@ def test_a_restored_layer_is_the_bases_and_no_other_is(micro):
     for name, weight in changed.items():
         expected = theirs if ".1." in name else own
         assert torch.equal(weight, expected[name])
+
+
+def test_names_that_were_only_swapped_come_back_with_the_vocabulary(micro):
+    """A relabelled base recalls nothing, yet it forgot nothing: the attack shows that."""
+    base, swapped = micro.examinee(micro.base), micro.renamed(micro.base, "swapped")
+    items = recall(micro.exam, micro.exam.facts)
+    restored = base.replaced(restore_vocabulary(swapped.model, base.model))
+    known, hidden, found = (sum(recall_forced(one, items, 32)) / len(items) for one in (base, swapped, restored))
+    assert hidden < 0.4 * known
+    assert found == known
+    assert digest(restored.model) == digest(base.model)
 
 
 def test_an_average_lies_in_the_middle(micro):
