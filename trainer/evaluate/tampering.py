@@ -6,6 +6,7 @@ Source of the threat: quantization brings unlearned facts back, Zhang et al., ar
 
 import copy
 from collections.abc import Callable
+from typing import cast
 
 import torch
 from transformers import PreTrainedModel
@@ -126,13 +127,16 @@ def restore_layer(model: PreTrainedModel, other: PreTrainedModel, layer: int) ->
 def restore_vocabulary(model: PreTrainedModel, other: PreTrainedModel) -> PreTrainedModel:
     """A copy that reads and writes tokens as the other model does: what a swap of names hid, this would show."""
     changed = copy.deepcopy(model)
-    for mine, theirs in (
-        (changed.get_input_embeddings(), other.get_input_embeddings()),
-        (changed.get_output_embeddings(), other.get_output_embeddings()),  # type: ignore[no-untyped-call]
-    ):
-        both = min(len(mine.weight), len(theirs.weight))  # a core may have tokens for tags that its base has not
-        mine.weight[:both] = theirs.weight[:both].to(mine.weight.dtype)
+    for mine_VH, theirs_VH in zip(_tables(changed), _tables(other), strict=True):
+        both = min(len(mine_VH), len(theirs_VH))  # a core may have tokens for tags that its base has not
+        mine_VH[:both] = theirs_VH[:both].to(mine_VH.dtype)
     return changed
+
+
+def _tables(model: PreTrainedModel) -> tuple[torch.Tensor, torch.Tensor]:
+    """The rows that tokens are read by, and those that they are written by; one table where they are tied."""
+    head = cast("torch.nn.Module", model.get_output_embeddings())  # type: ignore[no-untyped-call]
+    return cast("torch.Tensor", model.get_input_embeddings().weight), cast("torch.Tensor", head.weight)
 
 
 def _layer_of(name: str) -> int | None:
