@@ -55,8 +55,8 @@ def perturb(
         BaseModelError: no matrix of the model is of the kind that the stage names, or one of them has no curvature.
     """
     matrices, text = dict(_matrices(model, stage, preserve)), iter(text)
-    alike = _rare(model, spelled, islice(text, _COUNTED), stage.common, preserve) if "names" in stage.where else []
-    if not matrices and not alike:
+    rare = _rare(model, spelled, islice(text, _COUNTED), stage.common, preserve) if "names" in stage.where else {}
+    if not matrices and not rare:
         raise BaseModelError(
             f"no weight of {type(model).__name__} is of the kind {', '.join(stage.where)} in the layers of the "
             "stage, or base.preserve keeps them all"
@@ -74,8 +74,8 @@ def perturb(
                 noise = distribute_tensor(noise, weight.device_mesh, weight.placements)
             weight.mul_(1 - stage.noise).add_(noise, alpha=stage.noise * float(whole.std()))
         changed = tuple(matrices)
-        if alike:
-            changed += _perturb_names(model, alike, stage, preserve, generator)
+        if rare:
+            changed += _perturb_names(model, rare, stage, preserve, generator)
     return changed
 
 
@@ -85,27 +85,24 @@ def _name_of(model: PreTrainedModel, table_VI: Tensor) -> str:
 
 def _rare(
     model: PreTrainedModel, spelled: Collection[int], text: Iterable[Places], common: float, preserve: tuple[str, ...]
-) -> list[list[int]]:
-    """The tokens of names without those that fact-free text is full of, such as a space; none where rows are kept.
+) -> dict[int, int]:
+    """The tokens of names and how often they come in fact-free text, without those that it is full of, such as a space.
 
-    Tokens of like frequency stand together: 0 times, 1, 2 to 3, 4 to 7, and so on.
+    None where rows are kept.
     """
     table_VI = cast("Tensor", model.get_input_embeddings().weight)
     if any(fnmatchcase(_name_of(model, table_VI), pattern) for pattern in preserve):
-        return []
+        return {}
     counts = torch.zeros(table_VI.shape[0], dtype=torch.long)
     for at in text:
         counts += torch.bincount(at.ids_BT.flatten().cpu(), minlength=len(counts))
-    most, alike = common * max(int(counts.sum()), 1), defaultdict[int, list[int]](list)
-    for token in sorted(spelled):
-        if counts[token] <= most:
-            alike[int(counts[token]).bit_length()].append(token)
-    return [alike[size] for size in sorted(alike)]
+    most = common * max(int(counts.sum()), 1)
+    return {token: int(counts[token]) for token in sorted(spelled) if counts[token] <= most}
 
 
 def _perturb_names(
     model: PreTrainedModel,
-    alike: list[list[int]],
+    rare: Mapping[int, int],
     stage: PerturbStage,
     preserve: tuple[str, ...],
     generator: torch.Generator,
@@ -117,9 +114,9 @@ def _perturb_names(
     """
     tables = [cast("Tensor", model.get_input_embeddings().weight)]
     if stage.names == "new":
-        _mix_rows(tables[0], [row for rows in alike for row in rows], stage.noise, None, generator)
+        _mix_rows(tables[0], list(rare), stage.noise, None, generator)
         return (_name_of(model, tables[0]),)
-    circles = _circles(alike, generator)
+    circles = _circles(rare, generator)
     if not circles:
         raise BaseModelError("names can be swapped where there are two at least; set names: new in the stage")
     head_VI = cast("Tensor", cast("nn.Module", model.get_output_embeddings()).weight)  # type: ignore[no-untyped-call]
@@ -132,10 +129,16 @@ def _perturb_names(
     return tuple(_name_of(model, table_VI) for table_VI in tables)
 
 
-def _circles(alike: list[list[int]], generator: torch.Generator) -> list[list[int]]:
-    """Rows along circles, so that none takes its own; one that is alone joins the rows next to it in frequency."""
+def _circles(rare: Mapping[int, int], generator: torch.Generator) -> list[list[int]]:
+    """Rows along circles, so that none takes its own: one circle for 0 times, 1, 2 to 3, 4 to 7, and so on.
+
+    A row that is alone joins those next to it in frequency.
+    """
+    alike = defaultdict[int, list[int]](list)
+    for row, count in rare.items():
+        alike[count.bit_length()].append(row)
     joined: list[list[int]] = []
-    for rows in alike:
+    for _, rows in sorted(alike.items()):
         if joined and (len(rows) == 1 or len(joined[-1]) == 1):
             joined[-1] = joined[-1] + rows
         else:
