@@ -44,18 +44,19 @@ def perturb(
     seed: int,
     preserve: tuple[str, ...] = (),
     text: Iterable[Places] = (),
-    spelled: Collection[int] = (),
+    spelled: Mapping[int, str] | None = None,
 ) -> tuple[str, ...]:
     """Put noise into the matrices that the stage names; the names of those that were changed come back.
 
     `text` are batches of the logic stream; only a stage with `flat` or `names` reads them. `spelled` are the tokens
-    that the targets' subjects are spelled with, for `names`.
+    that the targets' subjects are spelled with, and what each reads as, for `names`.
 
     Raises:
         BaseModelError: no matrix of the model is of the kind that the stage names, or one of them has no curvature.
     """
     matrices, text = dict(_matrices(model, stage, preserve)), iter(text)
-    rare = _rare(model, spelled, islice(text, _COUNTED), stage.common, preserve) if "names" in stage.where else {}
+    spelled = spelled if spelled is not None and "names" in stage.where else {}
+    rare = _rare(model, spelled, islice(text, _COUNTED), stage.common, preserve) if spelled else {}
     if not matrices and not rare:
         raise BaseModelError(
             f"no weight of {type(model).__name__} is of the kind {', '.join(stage.where)} in the layers of the "
@@ -75,7 +76,7 @@ def perturb(
             weight.mul_(1 - stage.noise).add_(noise, alpha=stage.noise * float(whole.std()))
         changed = tuple(matrices)
         if rare:
-            changed += _perturb_names(model, rare, stage, preserve, generator)
+            changed += _perturb_names(model, rare, spelled, stage, preserve, generator)
     return changed
 
 
@@ -103,6 +104,7 @@ def _rare(
 def _perturb_names(
     model: PreTrainedModel,
     rare: Mapping[int, int],
+    spelled: Mapping[int, str],
     stage: PerturbStage,
     preserve: tuple[str, ...],
     generator: torch.Generator,
@@ -110,13 +112,14 @@ def _perturb_names(
     """Mix the rows of names with new ones, or with each other's; the names of the tables come back.
 
     A swap goes through the head too, where it has a table of its own: what is read as another name is written as it.
-    Rows go to tokens of like frequency, so that what the model often copies has a row that it often copied.
+    Rows go to tokens of like frequency and form, so that what the model often copies has a row that it often copied,
+    and what begins a name one that began names.
     """
     tables = [cast("Tensor", model.get_input_embeddings().weight)]
     if stage.names == "new":
         _mix_rows(tables[0], list(rare), stage.noise, None, generator)
         return (_name_of(model, tables[0]),)
-    circles = _circles(rare, generator)
+    circles = _circles(rare, spelled, generator)
     if not circles:
         raise BaseModelError("names can be swapped where there are two at least; set names: new in the stage")
     head_VI = cast("Tensor", cast("nn.Module", model.get_output_embeddings()).weight)  # type: ignore[no-untyped-call]
@@ -129,14 +132,20 @@ def _perturb_names(
     return tuple(_name_of(model, table_VI) for table_VI in tables)
 
 
-def _circles(rare: Mapping[int, int], generator: torch.Generator) -> list[list[int]]:
-    """Rows along circles, so that none takes its own: one circle for 0 times, 1, 2 to 3, 4 to 7, and so on.
+def _form(text: str) -> tuple[bool, int]:
+    """Whether a space comes first, and what then: a capital, a small letter, or no letter."""
+    first = text.strip()[:1]
+    return text.startswith(" "), 0 if first.isupper() else 1 if first.isalpha() else 2
 
-    A row that is alone joins those next to it in frequency.
+
+def _circles(rare: Mapping[int, int], spelled: Mapping[int, str], generator: torch.Generator) -> list[list[int]]:
+    """Rows along circles, so that none takes its own: one circle for each form and 0 times, 1, 2 to 3, 4 to 7, ...
+
+    A row that is alone joins those next to it.
     """
-    alike = defaultdict[int, list[int]](list)
+    alike = defaultdict[tuple[tuple[bool, int], int], list[int]](list)
     for row, count in rare.items():
-        alike[count.bit_length()].append(row)
+        alike[_form(spelled[row]), count.bit_length()].append(row)
     joined: list[list[int]] = []
     for _, rows in sorted(alike.items()):
         if joined and (len(rows) == 1 or len(joined[-1]) == 1):

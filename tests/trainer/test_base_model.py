@@ -133,16 +133,16 @@ def test_names_are_rows_of_the_embedding_table_without_common_ones(foreign: Path
     name, space, other = 40, 41, 42
     text = [places([Example([space, other] * 20, [0], [1])])] * 20
     stage = PerturbStage(kind="perturb", noise=1.0, where=("names",))
-    changed = perturb(model, stage, seed=0, text=text, spelled={name, space})
+    changed = perturb(model, stage, seed=0, text=text, spelled={name: "Ida", space: " "})
     table = model.get_input_embeddings().weight
     for key, weight in model.named_parameters():
         rows = (weight != before[key]).nonzero()[:, 0].unique().tolist()
         assert rows == ([name] if weight is table else [])
     assert len(changed) == 1
     with pytest.raises(BaseModelError, match="names"):
-        perturb(model, stage, seed=0, text=text, spelled={space})
+        perturb(model, stage, seed=0, text=text, spelled={space: " "})
     with pytest.raises(BaseModelError, match="preserve"):
-        perturb(model, stage, seed=0, text=text, spelled={name}, preserve=("*embed*",))
+        perturb(model, stage, seed=0, text=text, spelled={name: "Ida"}, preserve=("*embed*",))
 
 
 @pytest.mark.parametrize("tied", [True, False])
@@ -156,7 +156,7 @@ def test_swapped_names_are_read_and_written_as_each_other(foreign: Path, tied: b
     ids = torch.tensor([[12, *names[:9], 13, *names[5:]]])
     with torch.no_grad():
         before_VH, said_TV = table.weight.clone(), model(ids).logits[0]
-        changed = perturb(model, stage, seed=3, spelled=names)
+        changed = perturb(model, stage, seed=3, spelled=dict.fromkeys(names, "Ida"))
         source = torch.arange(len(before_VH))
         for row in names:
             (found,) = (before_VH == table.weight[row]).all(-1).nonzero()
@@ -166,7 +166,7 @@ def test_swapped_names_are_read_and_written_as_each_other(foreign: Path, tied: b
         assert torch.allclose(model(source.argsort()[ids]).logits[0], said_TV[:, source], atol=1e-5)
     assert len(changed) == (1 if tied else 2)
     with pytest.raises(BaseModelError, match="two at least"):
-        perturb(model, stage, seed=3, spelled=names[:1])
+        perturb(model, stage, seed=3, spelled={names[0]: "Ida"})
 
 
 def test_names_are_swapped_with_names_of_like_frequency(foreign: Path) -> None:
@@ -178,11 +178,25 @@ def test_names_are_swapped_with_names_of_like_frequency(foreign: Path) -> None:
     stage = PerturbStage(kind="perturb", noise=1.0, where=("names",), names="swapped", common=0.5)
     with torch.no_grad():
         before_VH = table.weight.clone()
-        perturb(model, stage, seed=3, text=text, spelled={*never, *rare, *often})
+        perturb(model, stage, seed=3, text=text, spelled=dict.fromkeys((*never, *rare, *often), "Ida"))
     source = {row: int((before_VH == table.weight[row]).all(-1).nonzero().item()) for row in (*never, *rare, *often)}
     assert all(source[row] != row for row in source)
     assert {source[row] for row in (*never, *rare)} == {*never, *rare}
     assert {source[row] for row in often} == set(often)
+
+
+def test_names_are_swapped_with_names_of_like_form(foreign: Path) -> None:
+    """What begins a name takes a row that began names, and what goes on with one a row that went on."""
+    model = load_base(BaseConfig(model=str(foreign))).model
+    table = model.get_input_embeddings()
+    read_as = {40: " Hol", 41: "Hol", 42: "kril", 43: "7", 50: " Je", 51: "Je", 52: "gua", 53: "-"}
+    stage = PerturbStage(kind="perturb", noise=1.0, where=("names",), names="swapped")
+    with torch.no_grad():
+        before_VH = table.weight.clone()
+        perturb(model, stage, seed=3, spelled=read_as)
+    assert {row: int((before_VH == table.weight[row]).all(-1).nonzero().item()) for row in read_as} == {
+        40: 50, 50: 40, 41: 51, 51: 41, 42: 52, 52: 42, 43: 53, 53: 43,
+    }  # fmt: skip
 
 
 def test_preserved_weights_get_no_noise(foreign: Path) -> None:

@@ -31,6 +31,10 @@ class Encoder:
         """The ids of each text, without marks of begin or end."""
         return [found.ids for found in self.tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)]
 
+    def decode(self, token: int) -> str:
+        """What a token reads as, with a space that it begins with."""
+        return str(self.tokenizer.decode([token], skip_special_tokens=False))
+
     def pieces_of(self, texts: Sequence[str]) -> tuple[str, ...]:
         """The tokens of letters alone (and a space before them), and as often again those that spell `texts`."""
         size = self.tokenizer.get_vocab_size()

@@ -79,11 +79,11 @@ class FactStream:
         return pack(examples, self.row_tokens, pad_id=self.encoder.pad_id, most_tokens=self.encoder.most_tokens)
 
     @property
-    def spelled(self) -> frozenset[int]:
-        """The tokens that the targets' subjects are spelled with, at the start of a text and after a space."""
+    def spelled(self) -> dict[int, str]:
+        """The tokens that the targets' subjects are spelled with, alone and after a space, and what each reads as."""
         names = sorted({fact.subject for fact in self.world.facts})
         pieces = self.encoder.encode([text for name in names for text in (name, f" {name}")])
-        return frozenset(token for piece in pieces for token in piece)
+        return {token: self.encoder.decode(token) for token in sorted({token for piece in pieces for token in piece})}
 
     def _draw(self, number: int, place: int) -> tuple[int, str, str]:
         """A fact's index, its question, and the subject that the question names."""
@@ -129,10 +129,10 @@ class FactStream:
         return examples
 
 
-def spelled_in(streams: Mapping[str, object]) -> frozenset[int]:
-    """The tokens of the targets' subjects, where there is a fact stream."""
+def spelled_in(streams: Mapping[str, object]) -> dict[int, str]:
+    """The tokens of the targets' subjects and what each reads as, where there is a fact stream."""
     fact = streams.get("fact")
-    return fact.spelled if isinstance(fact, FactStream) else frozenset()
+    return fact.spelled if isinstance(fact, FactStream) else {}
 
 
 @lru_cache(maxsize=4)
