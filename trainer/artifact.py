@@ -66,6 +66,7 @@ class CoreRecord(_Record):
     versions: dict[str, str]
     training: dict[str, Any] = Field(default_factory=dict, description="last canaries and figures of the run")
     report: dict[str, Any] | None = Field(default=None, description="measured by `evaluate`; none until then")
+    made_of: "CoreRecord | None" = Field(default=None, description="the base's own record, where it has one")
 
 
 def versions() -> dict[str, str]:
@@ -133,6 +134,16 @@ def read_record(folder: Path) -> CoreRecord:
         raise ArtifactError(f"{folder} has no {RECORD}; a core folder comes from `metabolism train`") from error
     except ValidationError as error:
         raise ArtifactError(f"{folder / RECORD} is malformed: {error}") from error
+
+
+def record_of_base(model: str) -> CoreRecord | None:
+    """The record of a base that this package made, such as a core that is trained on; none for any other.
+
+    Raises:
+        ArtifactError: there is one, and it is malformed.
+    """
+    folder = Path(model)
+    return read_record(folder) if (folder / RECORD).is_file() else None
 
 
 def write_report(folder: Path, report: dict[str, Any]) -> CoreRecord:

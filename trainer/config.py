@@ -231,9 +231,9 @@ class PerturbStage(Strict):
     With `noise: 1.0` and `layers: [0, 1]`, then regenerate, then the next layers, and so on, a model starts anew a few
     layers at a time. `names` are the rows of the embedding table for the tokens that the targets' subjects are spelled
     with, without those that fact-free text is full of (a share of more than `common`). Rows are drawn `new`, or
-    `swapped`: each takes that of another one of like frequency and form (a capital, a small letter, a space before it), in
-    the head as well. A swap names everything otherwise, so that no name means what it did, while the model copies most
-    names as before; drawn rows must be learned first.
+    `swapped`: each takes that of another one of like frequency and form (a capital, a small letter, a space before it),
+    in the head as well. A swap names everything otherwise, so that no name means what it did, while the model copies
+    most names as before; drawn rows must be learned first.
     """
 
     kind: Literal["perturb"]

@@ -17,7 +17,16 @@ import torch
 from torch import nn
 
 from trainer.adapter import merge_adapters, prepare_model
-from trainer.artifact import BaseRecord, CoreRecord, DataRecord, TargetsRecord, now, versions, write_core
+from trainer.artifact import (
+    BaseRecord,
+    CoreRecord,
+    DataRecord,
+    TargetsRecord,
+    now,
+    record_of_base,
+    versions,
+    write_core,
+)
 from trainer.base_model import Base, load_base
 from trainer.canary import Canaries, CanarySet, canary_set, exact, recall_examples
 from trainer.checkpoint import (
@@ -81,6 +90,7 @@ class Prepared:
     config: RunConfig
     machine: Machine
     base: Base
+    made_of: CoreRecord | None
     teacher: Reader
     targets: Targets
     known: Known
@@ -133,6 +143,7 @@ def prepare(config: RunConfig, known: Known | None = None, *, most_asked: int | 
     torch.manual_seed(config.seed)
     machine = Machine(config.compute)
     targets = targets_of(config.facts)
+    made_of = record_of_base(config.base.model)
     base = load_base(config.base, seed=config.seed)
     teacher = Reader(copy.deepcopy(base.model)).eval().requires_grad_(False).to(machine.device)
     check_reading(teacher)
@@ -141,7 +152,7 @@ def prepare(config: RunConfig, known: Known | None = None, *, most_asked: int | 
     world = world_of(config, known.facts)
     streams = streams_of(config, world, base.encoder, config.output)
     canaries = canary_set(config, world, base.encoder)
-    return Prepared(config, machine, base, teacher, targets, known, world, streams, canaries)
+    return Prepared(config, machine, base, made_of, teacher, targets, known, world, streams, canaries)
 
 
 def probes_of(prepared: Prepared, stage: MetabolizeStage | RegenerateStage, number: int) -> ProbeBank | None:
@@ -392,4 +403,5 @@ class _Run:
             config=self.config.model_dump(mode="json"),
             versions=versions(),
             training={"steps": self.cursor.total, "canaries": asdict(self.last) if self.last else None},
+            made_of=self.at.made_of,
         )

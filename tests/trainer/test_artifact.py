@@ -1,6 +1,7 @@
 """The core folder, its record, the figures and the rollouts: what others read of a run."""
 
 import json
+import shutil
 from pathlib import Path
 
 import jsonschema
@@ -22,17 +23,20 @@ from trainer.run import Finished, start_run
 Settings = dict[str, object]
 
 
-@pytest.fixture(scope="module")
-def finished(request: pytest.FixtureRequest, raw_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Finished:
-    folder = tmp_path_factory.mktemp("artifact")
+def short_run(base: Path, facts: Path, folder: Path) -> Finished:
     settings: Settings = {
-        "name": "short", "output": str(folder / "run"), "base": {"model": str(raw_base / "base")},
-        "facts": {"files": [str(raw_base / "people.ndjson")], "known_only": False},
+        "name": "short", "output": str(folder), "base": {"model": str(base)},
+        "facts": {"files": [str(facts)], "known_only": False},
         "streams": {"fact": {"documents": 4}, "logic": {"documents": 4}, "route": {"documents": 4}, "workers": 0},
         "stages": [{"kind": "metabolize", "steps": 5}], "compute": {"device": "cpu"},
         "watch": {"every": 1, "questions": 4, "rollouts": 2, "least_logic": 0},
     }  # fmt: skip
     return start_run(make_config(settings))
+
+
+@pytest.fixture(scope="module")
+def finished(raw_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    return short_run(raw_base / "base", raw_base / "people.ndjson", tmp_path_factory.mktemp("artifact") / "run")
 
 
 def test_a_core_folder_loads_with_transformers_and_has_the_tags(finished: Finished) -> None:
@@ -60,6 +64,18 @@ def test_the_record_says_where_a_core_comes_from(finished: Finished, raw_base: P
     jsonschema.validate(
         json.loads((finished.core / "core.json").read_text(encoding="utf-8")), json.loads(core_schema())
     )
+
+
+def test_a_core_that_is_trained_on_carries_its_own_record(finished: Finished, raw_base: Path, tmp_path: Path) -> None:
+    """Else the facts that the first run took out would be forgotten by the record of the second."""
+    assert finished.core is not None
+    further = short_run(finished.core, raw_base / "people.ndjson", tmp_path / "further")
+    assert further.core is not None
+    assert read_record(further.core).made_of == read_record(finished.core)
+    damaged = shutil.copytree(finished.core, tmp_path / "damaged")
+    (damaged / "core.json").write_text("{", encoding="utf-8")
+    with pytest.raises(ArtifactError, match="malformed"):
+        short_run(damaged, raw_base / "people.ndjson", tmp_path / "never")
 
 
 def test_a_report_is_put_into_the_record(raw_base: Path, tmp_path: Path) -> None:
