@@ -1,8 +1,7 @@
 """Which names does a core miscopy? Every subject and value of the facts, and names of nobody, teacher-forced.
 
 A core must say names that mean nothing to it: from the question into a lookup, and from the lookup into the answer. A
-name counts as copied where each of its tokens is the likeliest one. The last line is JSON, with the miscopied names as
-patterns for `facts.targets` of a run that practises them::
+name counts as copied where each token of the turn that says it is the likeliest one. The last line is JSON::
 
     python -m benchmarks.copying --core models/demo-core
 """
@@ -19,7 +18,7 @@ from trainer.canary import exact
 from trainer.chat import Segment, render
 from trainer.config import BaseConfig
 from trainer.evaluate.command import files_of
-from trainer.fact import Target, read_targets
+from trainer.fact import read_targets
 from trainer.reader import Reader
 from trainer.world.document import Claim, answer, dialogue, need
 
@@ -34,12 +33,12 @@ _OTHER = "Zorin"
 def main(core: Path, facts: tuple[Path, ...]) -> None:
     """Print how many names are copied into a lookup and into an answer, and which are not."""
     targets = read_targets(files_of(facts)).facts
-    subjects = {fact.subject: fact for fact in targets}
-    values = {fact.value: fact for fact in targets if fact.value not in subjects and not fact.value.isdigit()}
+    subjects = dict.fromkeys(fact.subject for fact in targets)
+    values = dict.fromkeys(fact.value for fact in targets if fact.value not in subjects and not fact.value.isdigit())
     strangers = [f"{given} {family}" for given, family in product(_GIVEN, _FAMILY)]
     base = load_base(BaseConfig(model=str(core)))
     reader = Reader(base.model).eval()
-    patterns, shares = set[str](), {}
+    shares: dict[str, float] = {}
     for kind, names in (("subjects", list(subjects)), ("values", list(values)), ("strangers", strangers)):
         for where, lookup in (("a lookup", True), ("an answer", False)):
             copied = _copied(base, reader, names, lookup=lookup)
@@ -47,8 +46,7 @@ def main(core: Path, facts: tuple[Path, ...]) -> None:
             shares[f"{kind} into {where}"] = 1 - len(wrong) / len(names)
             told = "; ".join(wrong) or "none"
             print(f"{kind} into {where}: {len(names) - len(wrong)} of {len(names)}; wrong: {told}", flush=True)
-            patterns |= {_pattern(name, subjects, values) for name in wrong if kind != "strangers"}
-    print(json.dumps({"benchmark": "copying", "core": str(core), "copied": shares, "targets": sorted(patterns)}))
+    print(json.dumps({"benchmark": "copying", "core": str(core), "copied": shares}))
 
 
 def _copied(base: Base, reader: Reader, names: Sequence[str], *, lookup: bool) -> list[bool]:
@@ -63,11 +61,6 @@ def _copied(base: Base, reader: Reader, names: Sequence[str], *, lookup: bool) -
         read = [segment.trained and (place == first) == lookup for place, segment in enumerate(segments)]
         documents.append([Segment(segment.text, kept) for segment, kept in zip(segments, read, strict=True)])
     return exact(reader, encoder.examples(documents), encoder)
-
-
-def _pattern(name: str, subjects: dict[str, Target], values: dict[str, Target]) -> str:
-    """The facts that hold a name, as `facts.targets` says it."""
-    return f"*/*/{name}" if name in subjects else f"*/{values[name].relation}/{values[name].subject}"
 
 
 if __name__ == "__main__":
