@@ -16,6 +16,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from fnmatch import fnmatchcase
 from itertools import islice
+from types import MappingProxyType
 from typing import cast
 
 import torch
@@ -44,7 +45,7 @@ def perturb(
     seed: int,
     preserve: tuple[str, ...] = (),
     text: Iterable[Places] = (),
-    spelled: Mapping[int, str] | None = None,
+    spelled: Mapping[int, str] = MappingProxyType({}),
 ) -> tuple[str, ...]:
     """Put noise into the matrices that the stage names; the names of those that were changed come back.
 
@@ -55,8 +56,7 @@ def perturb(
         BaseModelError: no matrix of the model is of the kind that the stage names, or one of them has no curvature.
     """
     matrices, text = dict(_matrices(model, stage, preserve)), iter(text)
-    spelled = spelled if spelled is not None and "names" in stage.where else {}
-    rare = _rare(model, spelled, islice(text, _COUNTED), stage.common, preserve) if spelled else {}
+    rare = _rare(model, spelled, islice(text, _COUNTED), stage.common, preserve) if "names" in stage.where else {}
     if not matrices and not rare:
         raise BaseModelError(
             f"no weight of {type(model).__name__} is of the kind {', '.join(stage.where)} in the layers of the "

@@ -33,12 +33,12 @@ class Encoder:
 
     def decode(self, token: int) -> str:
         """What a token reads as, with a space that it begins with."""
-        return str(self.tokenizer.decode([token], skip_special_tokens=False))
+        return str(self.tokenizer.decode([token]))
 
     def pieces_of(self, texts: Sequence[str]) -> tuple[str, ...]:
         """The tokens of letters alone (and a space before them), and as often again those that spell `texts`."""
         size = self.tokenizer.get_vocab_size()
-        every = {token: text for token in range(size) if (text := self.tokenizer.decode([token]).strip()).isalpha()}
+        every = {token: text for token in range(size) if (text := self.decode(token).strip()).isalpha()}
         own = sorted({token for ids in self.encode(texts) for token in ids} & set(every))
         return (*every.values(), *(every[token] for token in own for _ in range(len(every) // len(own))))
 
