@@ -63,11 +63,11 @@ def _judge_alone(measure: Measure, core: Outcomes, thresholds: Thresholds) -> Ve
     bounds = interval(core.items)
     if measure.rule == "at least":
         limit = thresholds.at_least[measure.name]
-        passed, conclusive = bounds.value >= limit, bounds.low >= limit or bounds.high < limit
+        passed, conclusive = _exact(bounds.value) >= limit, bounds.low >= limit or bounds.high < limit
         said = "at least"
     else:
         limit = thresholds.at_most[measure.name]
-        passed, conclusive = bounds.value <= limit, bounds.high <= limit or bounds.low > limit
+        passed, conclusive = _exact(bounds.value) <= limit, bounds.high <= limit or bounds.low > limit
         said = "at most"
     reason = f"{bounds.value:.3f}, to be {said} {limit:g}"
     return Verdict(measure.name, None, bounds.value, None, None, limit, passed, conclusive, reason)
@@ -78,19 +78,24 @@ def _judge_against(measure: Measure, core: Outcomes, reference: Outcomes, thresh
     limit = _limit(measure, thresholds)
     match measure.rule:
         case "at most reference" | "at most base":
-            passed, conclusive = gap.value <= limit, gap.high <= limit or gap.low > limit
+            passed, conclusive = _exact(gap.value) <= limit, gap.high <= limit or gap.low > limit
             said = f"at most {limit:g} above"
         case "at least base":
-            passed, conclusive = gap.value >= -limit, gap.low >= -limit or gap.high < -limit
+            passed, conclusive = _exact(gap.value) >= -limit, gap.low >= -limit or gap.high < -limit
             said = f"at most {limit:g} below"
         case _:
-            passed = abs(gap.value) <= limit
+            passed = abs(_exact(gap.value)) <= limit
             inside, outside = max(abs(gap.low), abs(gap.high)) <= limit, gap.low > limit or gap.high < -limit
             conclusive = inside or outside
             said = f"within {limit:g} of"
     who = str(reference.role).replace("_", "-")
     reason = f"{core.mean:.3f} against {reference.mean:.3f} ({who}), to be {said} it"
     return Verdict(measure.name, reference.role, core.mean, reference.mean, gap, limit, passed, conclusive, reason)
+
+
+def _exact(value: float) -> float:
+    """Without the last bits, in which 44/60 lies more than .05 below 47/60."""
+    return round(value, 12)
 
 
 def _limit(measure: Measure, thresholds: Thresholds) -> float:

@@ -53,6 +53,14 @@ def test_a_skill_may_rise_above_the_base_and_may_not_fall_below():
     assert not judge(worse, QUICK)[0].passed
 
 
+def test_a_skill_that_falls_by_the_margin_itself_is_within():
+    three_of_sixty = ledger_of(D_logic__1=(Role.CORE, share(44, 60)), D_logic__2=(Role.BASE, share(47, 60)))
+    four_of_sixty = ledger_of(D_logic__1=(Role.CORE, share(43, 60)), D_logic__2=(Role.BASE, share(47, 60)))
+    assert QUICK.below_base == 3 / 60
+    assert judge(three_of_sixty, QUICK)[0].passed
+    assert not judge(four_of_sixty, QUICK)[0].passed
+
+
 def test_neutral_text_may_not_become_less_likely():
     worse = ledger_of(D_neutral__1=(Role.CORE, [1.5, 1.6, 1.4]), D_neutral__2=(Role.BASE, [1.0, 1.1, 0.9]))
     assert not judge(worse, QUICK)[0].passed
