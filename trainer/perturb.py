@@ -17,7 +17,6 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from fnmatch import fnmatchcase
 from itertools import islice
 from types import MappingProxyType
-from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -27,7 +26,7 @@ from transformers import PreTrainedModel
 from trainer.config import FlatConfig, PerturbStage
 from trainer.curvature import Eigenpairs, eigenpairs, estimate_factors
 from trainer.errors import BaseModelError
-from trainer.reader import Places, Reader
+from trainer.reader import Places, Reader, vocabulary_tables
 
 _PARTS = {
     "mlp": re.compile(r"\.(mlp|feed_forward|ffn|block_sparse_moe)\.|\.fc[12]\."),
@@ -91,7 +90,7 @@ def _rare(
 
     None where rows are kept.
     """
-    table_VI = cast("Tensor", model.get_input_embeddings().weight)
+    table_VI, _ = vocabulary_tables(model)
     if any(fnmatchcase(_name_of(model, table_VI), pattern) for pattern in preserve):
         return {}
     counts = torch.zeros(table_VI.shape[0], dtype=torch.long)
@@ -115,21 +114,21 @@ def _perturb_names(
     Rows go to tokens of like frequency and form, so that what the model often copies has a row that it often copied,
     and what begins a name one that began names.
     """
-    tables = [cast("Tensor", model.get_input_embeddings().weight)]
+    table_VI, head_VI = vocabulary_tables(model)
     if stage.names == "new":
-        _mix_rows(tables[0], list(rare), stage.noise, None, generator)
-        return (_name_of(model, tables[0]),)
+        _mix_rows(table_VI, list(rare), stage.noise, None, generator)
+        return (_name_of(model, table_VI),)
     circles = _circles(rare, spelled, generator)
     if not circles:
         raise BaseModelError("names can be swapped where there are two at least; set names: new in the stage")
-    head_VI = cast("Tensor", cast("nn.Module", model.get_output_embeddings()).weight)  # type: ignore[no-untyped-call]
-    if head_VI is not tables[0] and not any(fnmatchcase(_name_of(model, head_VI), pattern) for pattern in preserve):
+    tables = [table_VI]
+    if head_VI is not table_VI and not any(fnmatchcase(_name_of(model, head_VI), pattern) for pattern in preserve):
         tables.append(head_VI)
     to = [row for circle in circles for row in circle]
     taken = [row for circle in circles for row in (*circle[1:], circle[0])]
-    for table_VI in tables:
-        _mix_rows(table_VI, to, stage.noise, taken, generator)
-    return tuple(_name_of(model, table_VI) for table_VI in tables)
+    for table in tables:
+        _mix_rows(table, to, stage.noise, taken, generator)
+    return tuple(_name_of(model, table) for table in tables)
 
 
 def _form(text: str) -> tuple[bool, int]:

@@ -83,6 +83,12 @@ class Reader(nn.Module):
         return logits_NV, tuple(output.hidden_states[layer][rows, columns] for layer in hidden_layers)
 
 
+def vocabulary_tables(model: PreTrainedModel) -> tuple[Tensor, Tensor]:
+    """What tokens are read by and what they are written by, (V, H) each; the same table twice where they are tied."""
+    head = cast("nn.Module", model.get_output_embeddings())  # type: ignore[no-untyped-call]
+    return cast("Tensor", model.get_input_embeddings().weight), cast("Tensor", head.weight)
+
+
 def check_reading(reader: Reader) -> None:
     """See that reading at places gives what the model itself gives, and that packed neighbours are kept apart.
 

@@ -6,7 +6,6 @@ Source of the threat: quantization brings unlearned facts back, Zhang et al., ar
 
 import copy
 from collections.abc import Callable
-from typing import cast
 
 import torch
 from transformers import PreTrainedModel
@@ -16,6 +15,7 @@ from trainer.evaluate.examinee import Examinee
 from trainer.evaluate.outcome import Curve, Ledger, Role
 from trainer.evaluate.profile import Profile
 from trainer.evaluate.question import Exam, recall
+from trainer.reader import vocabulary_tables
 
 _GROUP = 64
 
@@ -127,16 +127,10 @@ def restore_layer(model: PreTrainedModel, other: PreTrainedModel, layer: int) ->
 def restore_vocabulary(model: PreTrainedModel, other: PreTrainedModel) -> PreTrainedModel:
     """A copy that reads and writes tokens as the other model does: what a swap of names hid, this would show."""
     changed = copy.deepcopy(model)
-    for mine_VH, theirs_VH in zip(_tables(changed), _tables(other), strict=True):
+    for mine_VH, theirs_VH in zip(vocabulary_tables(changed), vocabulary_tables(other), strict=True):
         both = min(len(mine_VH), len(theirs_VH))  # a core may have tokens for tags that its base has not
         mine_VH[:both] = theirs_VH[:both].to(mine_VH.dtype)
     return changed
-
-
-def _tables(model: PreTrainedModel) -> tuple[torch.Tensor, torch.Tensor]:
-    """The rows that tokens are read by, and those that they are written by; one table where they are tied."""
-    head = cast("torch.nn.Module", model.get_output_embeddings())  # type: ignore[no-untyped-call]
-    return cast("torch.Tensor", model.get_input_embeddings().weight), cast("torch.Tensor", head.weight)
 
 
 def _layer_of(name: str) -> int | None:
