@@ -204,7 +204,7 @@ def test_the_demo_core_is_served_asked_swapped_and_stopped(store_file: Path) -> 
     assert errors.count("First admin key") == 1
     certificate = read_certificate(DEMO_CORE)
     assert certificate is not None
-    assert certificate.passed is False, "the demo core's facts can be relearned: the start has to say so"
+    assert certificate.passed is False, "the demo core calculates worse than its base: the start has to say so"
     assert "FAILED its gate" in errors
 
 

@@ -62,18 +62,16 @@ def test_what_is_wrong_is_told_and_changes_nothing(llm: DigitalMetabolismLLM, tm
 
 
 def test_detectors_take_back_what_the_core_says_of_itself(llm: DigitalMetabolismLLM) -> None:
-    question = "If Rex has a ceo then Rex has a boss. Rex has a ceo. What is the ceo of Rex? Does Rex have a boss?"
+    question = "What is 3 plus 4? What is the ceo of Rex?"  # more than the core can do: it computes, and says that
     facts = [("Rex", "ceo", "Ida Novak")]
     llm.update_knowledge(facts, module="geography")
-    unwatched = llm.reason(question)
-    assert (unwatched.usage.lookups, unwatched.facts) == (0, ())
+    assert llm.reason(question).text != "Ida Novak"
     with DigitalMetabolismLLM(DEMO_CORE, {"people": facts}, engine="embedded", detectors="claim") as watched:
         answer = watched.reason(question)
-    taken_back = answer.steps[0]
+    (taken_back,) = [step for step in answer.steps if step.withdrawn]
     assert taken_back.detector is Detector.CLAIM
-    assert (taken_back.withdrawn or "").endswith(unwatched.steps[0].text)
     assert [call.reply for call in taken_back.calls] == ["Ida Novak"]
-    assert [fact.value for fact in answer.facts] == ["Ida Novak"]
+    assert answer.text == "Ida Novak"
 
 
 def test_detectors_that_do_not_exist_are_refused() -> None:
