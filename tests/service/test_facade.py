@@ -65,12 +65,14 @@ def test_detectors_take_back_what_the_core_says_of_itself(llm: DigitalMetabolism
     question = "What is 3 plus 4? What is the ceo of Rex?"  # more than the core can do: it computes, and says that
     facts = [("Rex", "ceo", "Ida Novak")]
     llm.update_knowledge(facts, module="geography")
-    assert llm.reason(question).text != "Ida Novak"
+    assert llm.reason(question).text == "I don't know"
     with DigitalMetabolismLLM(DEMO_CORE, {"people": facts}, engine="embedded", detectors="claim") as watched:
         answer = watched.reason(question)
     (taken_back,) = [step for step in answer.steps if step.withdrawn]
     assert taken_back.detector is Detector.CLAIM
+    assert (taken_back.withdrawn or "").endswith("ERROR")
     assert [call.reply for call in taken_back.calls] == ["Ida Novak"]
+    assert [fact.value for fact in answer.facts if fact.step == answer.steps.index(taken_back)] == ["Ida Novak"]
     assert answer.text == "Ida Novak"
 
 

@@ -61,13 +61,14 @@ def _verdicts(ledger: Ledger, thresholds: Thresholds) -> Iterator[Verdict]:
 
 def _judge_alone(measure: Measure, core: Outcomes, thresholds: Thresholds) -> Verdict:
     bounds = interval(core.items)
+    value = _exact(bounds.value)
     if measure.rule == "at least":
         limit = thresholds.at_least[measure.name]
-        passed, conclusive = _exact(bounds.value) >= limit, bounds.low >= limit or bounds.high < limit
+        passed, conclusive = value >= limit, bounds.low >= limit or bounds.high < limit
         said = "at least"
     else:
         limit = thresholds.at_most[measure.name]
-        passed, conclusive = _exact(bounds.value) <= limit, bounds.high <= limit or bounds.low > limit
+        passed, conclusive = value <= limit, bounds.high <= limit or bounds.low > limit
         said = "at most"
     reason = f"{bounds.value:.3f}, to be {said} {limit:g}"
     return Verdict(measure.name, None, bounds.value, None, None, limit, passed, conclusive, reason)
@@ -75,16 +76,16 @@ def _judge_alone(measure: Measure, core: Outcomes, thresholds: Thresholds) -> Ve
 
 def _judge_against(measure: Measure, core: Outcomes, reference: Outcomes, thresholds: Thresholds) -> Verdict:
     gap = difference(core.items, reference.items, paired=reference.role is not Role.CHANCE)
-    limit = _limit(measure, thresholds)
+    limit, value = _limit(measure, thresholds), _exact(gap.value)
     match measure.rule:
         case "at most reference" | "at most base":
-            passed, conclusive = _exact(gap.value) <= limit, gap.high <= limit or gap.low > limit
+            passed, conclusive = value <= limit, gap.high <= limit or gap.low > limit
             said = f"at most {limit:g} above"
         case "at least base":
-            passed, conclusive = _exact(gap.value) >= -limit, gap.low >= -limit or gap.high < -limit
+            passed, conclusive = value >= -limit, gap.low >= -limit or gap.high < -limit
             said = f"at most {limit:g} below"
         case _:
-            passed = abs(_exact(gap.value)) <= limit
+            passed = abs(value) <= limit
             inside, outside = max(abs(gap.low), abs(gap.high)) <= limit, gap.low > limit or gap.high < -limit
             conclusive = inside or outside
             said = f"within {limit:g} of"
