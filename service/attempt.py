@@ -247,7 +247,7 @@ class Attempt:
         if kind is CallKind.LOOKUP and self._memory.count(kind) >= limit:
             return _End(Finish.LOOKUPS, f"the core asked for more than {limit} lookups")
         key = (kind, " ".join(body.split()).casefold())
-        self._asked[key] += 1
+        self._asked[key] += not self._leads_on(key[1])
         if self._asked[key] >= _SAME_CALLS:
             return _End(Finish.LOOP, f"the core asked «{body[:200]}» for the {_SAME_CALLS}rd time")
         last = self._memory.calls[-_FAILING_CALLS:]
@@ -255,6 +255,11 @@ class Attempt:
         if len(last) == _FAILING_CALLS and all(call.outcome in failed for call in last):
             return _End(Finish.LOOP, f"the core's last {_FAILING_CALLS} calls all failed")
         return None
+
+    def _leads_on(self, body: str) -> bool:
+        """Whether `body` asks about what the last call gave: the capital of Djibouti is Djibouti, and has a capital."""
+        last = self._memory.calls[-1].reply if self._memory.calls else None
+        return last is not None and body.startswith(f"{last.casefold()} |")
 
     # --- The end -----------------------------------------------------------------------------------------------------
 

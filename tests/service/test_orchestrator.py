@@ -189,6 +189,16 @@ async def test_a_loop_of_one_lookup_is_ended_with_its_trace(demo_codec: Codec, s
     assert made.steps[-1].calls[0].reply is None
 
 
+async def test_a_chain_that_stays_where_it_is_is_no_loop(demo_codec: Codec, store: Store) -> None:
+    put(store, "Djibouti", "capital", "Djibouti")
+    hops = ["\nThen its capital. <lookup>Djibouti | capital</lookup>" for _ in range(4)]
+    made = await answer(demo_codec, store, f"<think>{hops[0]}", *hops[1:], f"\n</think>\nDjibouti{END}")
+    assert (made.text, made.finish, made.usage.lookups) == ("Djibouti", Finish.STOP, 4)
+    without_end = [f"<think>{hops[0]}", *hops[1:] * 9]
+    made = await answer(demo_codec, store, *without_end, question=ask(limits=Limits(lookups=5)))
+    assert (made.finish, made.usage.lookups) == (Finish.LOOKUPS, 5)
+
+
 async def test_a_loop_of_failing_lookups_is_ended(demo_codec: Codec, store: Store) -> None:
     calls = [f"{'<think>' if n == 0 else ''}\nTry. <lookup>Nobody {n} | ceo</lookup>" for n in range(12)]
     made = await answer(demo_codec, store, *calls)
