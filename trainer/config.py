@@ -191,6 +191,9 @@ class TrainingStage(Strict):
     final_share: float = Field(default=0.1, ge=0, le=1, description="share of it that is left at the end")
     weight_decay: float = Field(default=0.0, ge=0, description="on matrices")
     clip: float = Field(default=1.0, gt=0, description="bound on the norm of the gradient")
+    average: float | None = Field(
+        default=None, gt=0, lt=1, description="decay of a moving average that takes the weights' place at the end"
+    )
 
 
 class MetabolizeStage(TrainingStage):

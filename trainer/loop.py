@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
+from trainer.average import Average
 from trainer.checkpoint import Cursor
 from trainer.config import TrainingStage
 from trainer.errors import NotFiniteError, OutOfMemoryError
@@ -107,8 +108,11 @@ def run_stage(
     watcher: Watcher,
     start: Cursor,
     interrupt: Callable[[], bool],
+    average: Average | None = None,
 ) -> Cursor:
     """Take the steps of a stage from where `start` points; give back the cursor at its end.
+
+    With an `average`, that is what the model's weights are at the end.
 
     Raises:
         Stop: `interrupt` said so; the step is complete and the watcher was told.
@@ -133,6 +137,8 @@ def run_stage(
                 ) from error
             raise
         cursor = Cursor(cursor.stage, cursor.step + 1, cursor.total + 1)
+        if average is not None:
+            average.follow(cursor.step)
         report = StepReport(
             losses, norm, rate, accuracy,
             tokens=sum(part.tokens for name in objective.streams for part in batches[name]),
@@ -141,6 +147,8 @@ def run_stage(
         watcher.after_step(cursor, report)
         if interrupt():
             raise Stop
+    if average is not None:
+        average.put()
     return cursor
 
 

@@ -122,9 +122,10 @@ def rehearse(config: RunConfig) -> Rehearsal:
 
 
 def _memory_bytes(parameters: int, config: RunConfig) -> int:
-    """Weights, gradients and two moments in float32 for what is trained; the frozen base beside it."""
+    """Weights, gradients, two moments and an average in float32 for what is trained; the frozen base beside it."""
     trained = 0.02 if config.base.lora else 1.0
-    return int(parameters * 4 * (2 + 3 * trained))
+    averaged = any(not isinstance(stage, PerturbStage) and stage.average is not None for stage in config.stages)
+    return int(parameters * 4 * (2 + (3 + averaged) * trained))
 
 
 def _dry_steps(prepared: Prepared, number: int) -> StageRehearsal:

@@ -27,6 +27,7 @@ from trainer.artifact import (
     versions,
     write_core,
 )
+from trainer.average import Average
 from trainer.base_model import Base, load_base
 from trainer.canary import Canaries, CanarySet, canary_set, exact, recall_examples
 from trainer.checkpoint import (
@@ -249,6 +250,7 @@ class _Run:
         self.model: nn.Module = self.machine.wrap(self.reader)
         self.optimizer: torch.optim.Optimizer | None = None
         self.objective: Metabolism | None = None
+        self.average: Average | None = None
         self.last: Canaries | None = None
         self.saved: Path | None = None
         self.dog = Watchdog(self.config.watch, Canaries(1, 1, 0))
@@ -298,11 +300,11 @@ class _Run:
             assert self.objective is not None, "made when a stage begins"
             self.cursor = run_stage(
                 self.model, self.optimizer, self.objective, stage, feed, self.machine, self, self.cursor,
-                lambda: self.machine.any(interrupt.wished),
+                lambda: self.machine.any(interrupt.wished), self.average,
             )  # fmt: skip
         self._look(f"{stage.kind} {number}")
         self.cursor = Cursor(number + 1, 0, self.cursor.total)
-        self.optimizer = self.objective = None
+        self.optimizer = self.objective = self.average = None
 
     @property
     def bare(self) -> Any:
@@ -315,6 +317,7 @@ class _Run:
         assert isinstance(stage, MetabolizeStage | RegenerateStage), "perturb takes no steps"
         self.objective = Metabolism(stage.losses, self.at.teacher, probes_of(self.at, stage, number))
         self.optimizer = make_optimizer(self.model, stage, self.machine.device)
+        self.average = Average.of(self.machine.unwrap(self.model), stage.average)
         self._restore_weights()
 
     def _restore_weights(self) -> None:
@@ -331,6 +334,8 @@ class _Run:
         if probes is not None and "probes" in tensors:
             probes.load_state_dict(tensors["probes"])
             probes.optimizer.load_state_dict(tensors["probe_moments"])
+        if self.average is not None:
+            self.average.restore(tensors["average"])
         self.dog.fallen = int(tensors["fallen"])
         restore_random_state(tensors["random"])
 
@@ -364,6 +369,8 @@ class _Run:
         if self.objective.probes is not None:
             tensors["probes"] = self.objective.probes.state_dict()
             tensors["probe_moments"] = self.objective.probes.optimizer.state_dict()
+        if self.average is not None:
+            tensors["average"] = self.average.state()
         if self.machine.is_main:
             folder = self.config.output / CHECKPOINTS
             self.saved = save_checkpoint(

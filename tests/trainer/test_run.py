@@ -32,12 +32,12 @@ from trainer.watchdog import Watchdog
 
 Settings = dict[str, object]
 STAGES = [
-    {"kind": "metabolize", "steps": 4, "warmup_steps": 1, "losses": {
+    {"kind": "metabolize", "steps": 4, "warmup_steps": 1, "average": 0.5, "losses": {
         "reversal": {"layers": "all", "warmup_steps": 2, "reinitialise_every": 2}, "never_knew": {}, "unlikelihood": {},
         "anchor": {}, "route": {}}},
     {"kind": "perturb", "noise": 0.2},
     {"kind": "perturb", "noise": 0.6, "flat": {"mass": 0.5, "batches": 2}},
-    {"kind": "regenerate", "steps": 4, "warmup_steps": 1},
+    {"kind": "regenerate", "steps": 4, "warmup_steps": 1, "average": 0.9},
 ]  # fmt: skip
 
 
@@ -91,6 +91,18 @@ def test_a_run_that_was_stopped_and_resumed_equals_one_that_was_not_bit_for_bit(
     one, two = weights(whole), weights(resumed)
     assert one.keys() == two.keys()
     assert all(torch.equal(one[name], two[name]) for name in one)
+
+
+def test_an_average_changes_no_step_and_is_what_the_stage_leaves(raw_run: Settings, tmp_path: Path) -> None:
+    def run(average: float | None) -> Finished:
+        stage = {"kind": "metabolize", "steps": 4, "warmup_steps": 1, "average": average}
+        return start_run(make_config(raw_run | {"stages": [stage], "output": str(tmp_path / f"{average}")}))
+
+    plain, forgetful, averaged = run(None), run(1e-9), run(0.9)
+    assert [row for row in losses(averaged) if "step/norm" in row] == [r for r in losses(plain) if "step/norm" in r]
+    last, same, mean = weights(plain), weights(forgetful), weights(averaged)
+    assert all(torch.allclose(last[name].float(), same[name].float(), atol=1e-6) for name in last), "nothing is kept"
+    assert any(not torch.equal(last[name], mean[name]) for name in last)
 
 
 def test_checkpoints_come_by_steps_and_the_last_are_kept(raw_run: Settings, tmp_path: Path) -> None:

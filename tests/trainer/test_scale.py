@@ -22,7 +22,7 @@ LOSSES = {
     "anchor": {},
     "route": {},
 }
-STAGE = {"kind": "metabolize", "steps": 3, "warmup_steps": 1, "losses": LOSSES}
+STAGE = {"kind": "metabolize", "steps": 3, "warmup_steps": 1, "average": 0.5, "losses": LOSSES}
 SHOWN = ("loss/", "step/norm", "canary/probe")
 SCRIPT = """
 import sys

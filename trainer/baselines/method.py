@@ -14,6 +14,7 @@ import torch
 from pydantic import Field
 from transformers import PreTrainedModel
 
+from trainer.average import Average
 from trainer.baselines.curvature import edit, mlp_layers
 from trainer.baselines.rival import Rival, RivalLosses
 from trainer.baselines.subnet import Losses, drop, locate
@@ -216,7 +217,10 @@ def _train(model: PreTrainedModel, objective: Objective, stage: TrainingStage, s
     names = {name: shop.streams[name] for name in objective.streams}
     with Feed(names, workers=shop.workers) as feed:
         start = Cursor(0, 0, first)
-        end = run_stage(reader, optimizer, objective, stage, feed, shop.machine, _Quiet(), start, lambda: False)
+        end = run_stage(
+            reader, optimizer, objective, stage, feed, shop.machine, _Quiet(), start, lambda: False,
+            Average.of(reader, stage.average),
+        )  # fmt: skip
     return end.total
 
 
