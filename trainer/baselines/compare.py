@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 import yaml
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 from transformers import PreTrainedModel
 
 from trainer.baselines.life import Estate, LifeConfig, live
@@ -28,7 +28,19 @@ from trainer.baselines.memorized import (
     compare_vision,
     forgets_strings,
 )
-from trainer.baselines.method import ByCurvature, BySubnet, Method, Untouched, Workshop, apply, changed, grid, worded
+from trainer.baselines.method import (
+    Applied,
+    ByCurvature,
+    BySubnet,
+    Made,
+    Method,
+    Untouched,
+    Workshop,
+    apply,
+    changed,
+    grid,
+    worded,
+)
 from trainer.baselines.rag import attack_rag
 from trainer.config import (
     BaseConfig,
@@ -40,7 +52,7 @@ from trainer.config import (
     Strict,
     parse_config,
 )
-from trainer.errors import ConfigError, NotFiniteError
+from trainer.errors import BaseModelError, ConfigError, NotFiniteError
 from trainer.evaluate.behaviour import recall_direct, recall_forced
 from trainer.evaluate.examinee import Examinee, digest, load_examinee
 from trainer.evaluate.generate import TOOL_TAGS
@@ -79,6 +91,12 @@ class CompareConfig(Strict):
     life: LifeConfig | None = Field(default=None, description="later removals, by one of the methods")
     sequences: SequencesConfig | None = Field(default=None, description="strings learned by heart, and their removal")
     vision: VisionConfig | None = Field(default=None, description="wrong labels, and the curvature edit")
+
+    @model_validator(mode="after")
+    def _lives(self) -> "CompareConfig":
+        if self.life is not None and self.life.method in {one.name for one in self.methods if isinstance(one, Made)}:
+            raise ValueError("life.method takes out more facts: it names one that is applied here, not a made core")
+        return self
 
 
 class Trial(Strict):
@@ -139,6 +157,16 @@ class _Bench:
         return examine(self.exam, _models(self, self.shop.base), self.profile, attacks=self.config.attacks)
 
     @cached_property
+    def tuning(self) -> Exam:
+        """What decides between settings."""
+        return replace(self.exam, seed=self.exam.seed + _TUNING_SEED)
+
+    @cached_property
+    def skills(self) -> tuple[float, ...]:
+        """The share that the base has right of each of the tuning exam's skills."""
+        return _skills(self, self.base)
+
+    @cached_property
     def made_of(self) -> str:
         """What every row depends on: the settings, and the weights of base and control."""
         shared = self.config.model_dump_json(exclude={"output", "methods", "life", "sequences", "vision"})
@@ -168,15 +196,14 @@ def compare(config: CompareConfig, only: Sequence[str] = ()) -> Comparison:
         TrainerError: the base, the control or the facts cannot be used.
     """
     bench = _set_up(config)
+    chosen = [method for method in config.methods if not only or method.name in only]
+    settings = [_settings(bench, method) for method in chosen]
     rows: list[Row] = []
     if bench.control is not None:
         rows.append(_kept_or_made(bench, "control", "", partial(_control_row, bench)))
-    for method in config.methods:
-        if not only or method.name in only:
-            life = config.life if config.life is not None and config.life.method == method.name else None
-            settings = method.model_dump_json() + (life.model_dump_json() if life else "")
-            rows.append(_kept_or_made(bench, method.name, settings, partial(_row, bench, method)))
-            _write(Comparison(rows=tuple(rows), trials=config.trials), config)
+    for method, setting in zip(chosen, settings, strict=True):
+        rows.append(_kept_or_made(bench, method.name, setting, partial(_row, bench, method)))
+        _write(Comparison(rows=tuple(rows), trials=config.trials), config)
     comparison = Comparison(rows=tuple(rows), trials=config.trials)
     if not only:
         sequences, vision = _strings(bench, rows), _labels(config)
@@ -185,10 +212,28 @@ def compare(config: CompareConfig, only: Sequence[str] = ()) -> Comparison:
     return comparison
 
 
-def _for_strings(config: CompareConfig, rows: Sequence[Row]) -> list[Method]:
+def _settings(bench: _Bench, method: Method) -> str:
+    """What the row of a method depends on, beside what every row does; a made core that cannot be used is refused."""
+    life = bench.config.life
+    lives = life.model_dump_json() if life is not None and life.method == method.name else ""
+    made = digest(_load_made(bench, method)) if isinstance(method, Made) else ""
+    return method.model_dump_json() + lives + made
+
+
+def _load_made(bench: _Bench, method: Made) -> PreTrainedModel:
+    core = load_examinee(method.model, Role.CORE, str(bench.shop.machine.device.type))
+    if core.tokenizer.get_vocab() != bench.base.tokenizer.get_vocab():
+        raise BaseModelError(
+            f"{method.name}: {method.model} has other tokens than the base {bench.base.name}, so it was not made from "
+            "it; compare it beside its own base"
+        )
+    return core.model
+
+
+def _for_strings(config: CompareConfig, rows: Sequence[Row]) -> list[Applied]:
     """Every method as its search on the facts chose it; an edit, which costs no training, at each of its settings."""
     chosen = {row.name: row.chosen for row in rows}
-    methods: list[Method] = []
+    methods: list[Applied] = []
     for method in filter(forgets_strings, config.methods):
         if isinstance(method, ByCurvature | BySubnet):
             for setting, candidate in grid(method, config.trials):
@@ -302,7 +347,7 @@ def _row(bench: _Bench, method: Method) -> Row:
     else:
         ledger = examine(bench.exam, models, bench.profile, bench.known, attacks=bench.config.attacks)
     life = bench.config.life
-    if life is not None and life.method == method.name:
+    if life is not None and life.method == method.name and not isinstance(method, Made):
         estate = Estate(bench.shop, bench.run, bench.encoder, bench.exam, bench.base, bench.control, bench.profile)
         live(estate, changed(method, setting), life.sizes, ledger, say)
     report = _report(bench, models, ledger, time.monotonic() - started)
@@ -327,9 +372,10 @@ def _report(bench: _Bench, models: Models, ledger: Ledger, duration_s: float) ->
 
 def _search(bench: _Bench, method: Method) -> tuple[tuple[Trial, ...], PreTrainedModel, dict[str, float]]:
     """Try the settings; the best model, and all trials."""
-    exam = replace(bench.exam, seed=bench.exam.seed + _TUNING_SEED)
     if isinstance(method, Untouched):
         return (), bench.shop.base, {}
+    if isinstance(method, Made):
+        return (), _load_made(bench, method), {}
     found: list[tuple[float, PreTrainedModel, dict[str, float]]] = []
     trials = []
     settings = grid(method, bench.config.trials)
@@ -341,7 +387,7 @@ def _search(bench: _Bench, method: Method) -> tuple[tuple[Trial, ...], PreTraine
         except NotFiniteError:
             trials.append(Trial(setting=setting, recall_left=None, skill_lost=None, seconds=time.monotonic() - started))
             continue
-        left, lost = _tuning_score(exam, bench, model)
+        left, lost = _tuning_score(bench, model)
         elapsed_s = round(time.monotonic() - started, 1)
         trials.append(Trial(setting=setting, recall_left=left, skill_lost=lost, seconds=elapsed_s))
         found.append((left + lost, model, setting))
@@ -351,17 +397,20 @@ def _search(bench: _Bench, method: Method) -> tuple[tuple[Trial, ...], PreTraine
     return tuple(trials), model, setting
 
 
-def _tuning_score(exam: Exam, bench: _Bench, model: PreTrainedModel) -> tuple[float, float]:
+def _tuning_score(bench: _Bench, model: PreTrainedModel) -> tuple[float, float]:
     core = Examinee(Role.CORE, "trial", model, bench.base.tokenizer)
-    batch = bench.profile.batch
-    items = recall(exam, exam.sample(_TUNING_QUESTIONS))
+    items, batch = recall(bench.tuning, bench.tuning.sample(_TUNING_QUESTIONS)), bench.profile.batch
     left = max(_mean(recall_forced(core, items, batch)), _mean(recall_direct(core, items, batch)))
-    lost = []
-    for kinds in (LOGIC, READING):
-        tasks = draw_tasks(exam, kinds, _TUNING_QUESTIONS)
-        skills = [_mean(grade(tasks, answers(one, tasks, TOOL_TAGS, "", batch))) for one in (bench.base, core)]
-        lost.append(max(0.0, skills[0] - skills[1]))
+    lost = [max(0.0, before - now) for before, now in zip(bench.skills, _skills(bench, core), strict=True)]
     return left, _mean(lost)
+
+
+def _skills(bench: _Bench, one: Examinee) -> tuple[float, ...]:
+    shares = []
+    for kinds in (LOGIC, READING):
+        tasks = draw_tasks(bench.tuning, kinds, _TUNING_QUESTIONS)
+        shares.append(_mean(grade(tasks, answers(one, tasks, TOOL_TAGS, "", bench.profile.batch))))
+    return tuple(shares)
 
 
 def _mean(items: Sequence[float]) -> float:

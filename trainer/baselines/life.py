@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pydantic import Field
 from transformers import PreTrainedModel
 
-from trainer.baselines.method import Method, Workshop, apply, at_work
+from trainer.baselines.method import Applied, Workshop, apply, at_work
 from trainer.config import RunConfig, Strict
 from trainer.evaluate.behaviour import recall_direct
 from trainer.evaluate.examinee import Examinee
@@ -48,7 +48,7 @@ class Estate:
     profile: Profile
 
 
-def live(estate: Estate, method: Method, sizes: Sequence[int], ledger: Ledger, tick: Callable[[str], None]) -> None:
+def live(estate: Estate, method: Applied, sizes: Sequence[int], ledger: Ledger, tick: Callable[[str], None]) -> None:
     """Enter every measure of F."""
     facts = list(estate.exam.facts)
     estate.exam.rng("life").shuffle(facts)
@@ -66,7 +66,7 @@ def live(estate: Estate, method: Method, sizes: Sequence[int], ledger: Ledger, t
     _by_size(estate, method, facts, sizes, ledger, tick)
 
 
-def remove(estate: Estate, method: Method, model: PreTrainedModel, facts: Sequence[Target]) -> PreTrainedModel:
+def remove(estate: Estate, method: Applied, model: PreTrainedModel, facts: Sequence[Target]) -> PreTrainedModel:
     """Take facts out of a model, with streams of their own: what was removed before is no longer asked for."""
     world = replace(estate.exam.world, facts=tuple(facts))
     streams = streams_of(estate.run, world, estate.encoder, estate.run.output)
@@ -95,7 +95,7 @@ def _skills(estate: Estate, one: Examinee) -> list[bool]:
 
 def _by_size(
     estate: Estate,
-    method: Method,
+    method: Applied,
     facts: list[Target],
     sizes: Sequence[int],
     ledger: Ledger,

@@ -7,10 +7,11 @@ The published pattern, for models of billions of weights: 3.4 % of the memorized
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import TypeGuard
 
 from pydantic import Field
 
-from trainer.baselines.method import ByStages, Method, Untouched, Workshop, apply, at_work
+from trainer.baselines.method import Applied, ByStages, Made, Method, Untouched, Workshop, apply, at_work
 from trainer.baselines.sequence import SequenceStream, draw_sequences, memorize, recited, tokens_recalled
 from trainer.baselines.vision import Digits, VisionTransformer, edited, load, recovered, train
 from trainer.config import PerturbStage, Strict
@@ -77,7 +78,7 @@ class VisionRow(Strict):
 
 def compare_sequences(
     config: SequencesConfig,
-    methods: Sequence[Method],
+    methods: Sequence[Applied],
     shop: Workshop,
     exam: Exam,
     base: Examinee,
@@ -143,11 +144,11 @@ def _vision_row(name: str, share: float, model: VisionTransformer, digits: Digit
     )  # fmt: skip
 
 
-def forgets_strings(method: Method) -> bool:
+def forgets_strings(method: Method) -> TypeGuard[Applied]:
     """Whether a method needs no prompts about facts, which strings do not have."""
     if isinstance(method, ByStages):
         return all(isinstance(stage, PerturbStage) or _fact_free(stage) for stage in method.stages)
-    return not (isinstance(method, Untouched) and method.kind == "rag")
+    return not isinstance(method, Made) and not (isinstance(method, Untouched) and method.kind == "rag")
 
 
 def _fact_free(stage: object) -> bool:

@@ -1,14 +1,14 @@
 """What a rival is, as the file of a comparison says it, and how it is applied to a base.
 
-Five kinds: nothing at all, losses of our rivals on the loop, stages of the trainer's own, the curvature edit, the
-subnet edit. Every one reads the same streams.
+Nothing at all, a core that was made elsewhere, losses of our rivals on the loop, stages of the trainer's own, the
+curvature edit, the subnet edit. Those that are applied here read the same streams.
 """
 
 import copy
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import torch
 from pydantic import Field
@@ -47,6 +47,13 @@ class Untouched(_Method):
     """The base as it is; as `rag`, with the memory's passages in its questions."""
 
     kind: Literal["none", "rag"]
+
+
+class Made(_Method):
+    """A core that was made elsewhere: by `metabolism train`, or by another project from the same base."""
+
+    kind: Literal["core"]
+    model: str = Field(description="a folder, or a name on the model hub")
 
 
 class Training(Strict):
@@ -91,7 +98,10 @@ class BySubnet(_Method):
     rate: float = Field(default=0.1, gt=0)
 
 
-Method = Annotated[Untouched | ByLosses | ByStages | ByCurvature | BySubnet, Field(discriminator="kind")]
+Applied = Untouched | ByLosses | ByStages | ByCurvature | BySubnet
+"""What is applied to a base here; nothing is a method too."""
+Method = Annotated[Applied | Made, Field(discriminator="kind")]
+_AnyMethod = TypeVar("_AnyMethod", bound=_Method)
 
 
 @dataclass(frozen=True)
@@ -117,7 +127,7 @@ class _Quiet:
         """See `trainer.loop.Watcher`."""
 
 
-def apply(method: Method, shop: Workshop) -> PreTrainedModel:
+def apply(method: Applied, shop: Workshop) -> PreTrainedModel:
     """Apply a method to a copy of the base.
 
     Raises:
@@ -156,7 +166,7 @@ def measure(model: PreTrainedModel, shop: Workshop, method: ByCurvature) -> dict
     return estimate_factors(model, mlp_layers(model, method.blocks), lambda at: reader(at)[0], batches, seed=shop.seed)
 
 
-def grid(method: Method, trials: int) -> list[tuple[dict[str, float], Method]]:
+def grid(method: _AnyMethod, trials: int) -> list[tuple[dict[str, float], _AnyMethod]]:
     """The settings to try, at most `trials`, spread over the grid; a method without search is tried once."""
     if not method.search:
         return [({}, method)]
@@ -172,7 +182,7 @@ def worded(setting: Mapping[str, float]) -> str:
     return ", ".join(f"{key} {value:g}" for key, value in setting.items())
 
 
-def changed(method: Method, setting: Mapping[str, float]) -> Method:
+def changed(method: _AnyMethod, setting: Mapping[str, float]) -> _AnyMethod:
     """The method with some values replaced; keys are dotted, a number names a stage.
 
     Raises:

@@ -8,7 +8,7 @@ from trainer.baselines.compare import CompareConfig, compare, read_comparison
 from trainer.baselines.method import ByCurvature, ByStages, Untouched, changed, grid
 from trainer.baselines.table import render_all
 from trainer.config import parse_config
-from trainer.errors import ConfigError
+from trainer.errors import BaseModelError, ConfigError
 from trainer.evaluate.report import read_report
 
 TRAINER = Path(__file__).parents[3] / "trainer"
@@ -27,6 +27,7 @@ def test_the_recipe_holds_every_rival():
     [
         "baselines/recipe/methods.yaml",
         "baselines/recipe/leads.yaml",
+        "baselines/recipe/methods-cpu.yaml",
         "recipe/small/compare.yaml",
         "recipe/small/leads.yaml",
         "recipe/small/spelled-leads.yaml",
@@ -79,20 +80,26 @@ def test_a_comparison_makes_one_table_with_its_search(micro, tmp_path: Path):
                     "name": "kfac", "title": "K-FAC", "kind": "curvature", "share": 0.9, "batches": 1,
                     "search": {"share": [0.5, 1.0]},
                 },
+                {"name": "mask", "title": "Mask, made before", "kind": "core", "model": str(micro.mask)},
             ],
         },
         "compare.yaml",
     )  # fmt: skip
     comparison = compare(config)
     table = render_all(comparison)
-    assert [row.name for row in comparison.rows] == ["control", "base", "kfac"]
+    assert [row.name for row in comparison.rows] == ["control", "base", "kfac", "mask"]
     assert [trial.setting for trial in comparison.rows[2].trials] == [{"share": 0.5}, {"share": 1.0}]
     whole = comparison.rows[2].trials[1]
     assert whole.skill_lost == 0  # all of the mass is kept: the model is the base
     assert whole.recall_left is not None
     assert whole.recall_left > 0.8
     assert "| K-FAC | share 0.5 |" in table
-    assert len(json.loads((tmp_path / "out" / "compare.json").read_text())["rows"]) == 3
+    assert (comparison.rows[3].trials, comparison.rows[3].chosen) == ((), {})
+    mask, base = (comparison.rows[place].report.figure("D.neutral") for place in (3, 1))
+    assert mask is not None
+    assert base is not None
+    assert mask.value != base.value, "its own weights were examined"
+    assert len(json.loads((tmp_path / "out" / "compare.json").read_text())["rows"]) == 4
     assert read_report(tmp_path / "out" / "kfac" / "report.json").figure("D.logic") is not None
     learned, half, same = comparison.sequences
     assert [learned.title, half.title, same.title] == ["Base, strings learned", "K-FAC, share 0.5", "K-FAC, share 1"]
@@ -103,3 +110,25 @@ def test_a_comparison_makes_one_table_with_its_search(micro, tmp_path: Path):
     assert "## Wrong labels" in table
     assert isinstance(config.methods[0], Untouched)
     assert isinstance(config.methods[1], ByCurvature)
+
+
+def _with_a_core(micro, folder: Path, core: Path, **settings: object) -> CompareConfig:
+    content = {
+        "output": str(folder / "out"), "base": {"model": str(micro.base)},
+        "facts": {"files": [str(micro.facts)], "phrasings": [str(micro.phrasings)], "known_only": False},
+        "streams": {"fact": {"documents": 8}, "logic": {"documents": 8}, "names": NAMES, "workers": 0},
+        "compute": {"device": "cpu"}, "profile": "test",
+        "methods": [{"name": "made", "title": "Made", "kind": "core", "model": str(core)}],
+    }  # fmt: skip
+    return parse_config(CompareConfig, content | settings, "compare.yaml")
+
+
+def test_a_core_that_was_not_made_from_the_base_is_refused_before_any_work(micro, raw_base: Path, tmp_path: Path):
+    with pytest.raises(BaseModelError, match=r"made: .* has other tokens than the base"):
+        compare(_with_a_core(micro, tmp_path, raw_base / "base"))
+    assert not (tmp_path / "out" / "made").exists()
+
+
+def test_a_made_core_cannot_take_out_more(micro, tmp_path: Path):
+    with pytest.raises(ConfigError, match="not a made core"):
+        _with_a_core(micro, tmp_path, micro.mask, life={"method": "made"})
