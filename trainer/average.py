@@ -1,6 +1,6 @@
-"""A moving average of the weights: kept beside them while a stage goes on, put in their place at its end."""
+"""Means of weights: the moving average along a stage, put in their place at its end, and the mean of several ends."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -50,6 +50,19 @@ class Average:
         """Undo all that was taken in since `state`."""
         for name, kept in self._kept.items():
             kept.copy_(_cut_as(kept, state[name]))
+
+
+def mean_weights(states: Iterable[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """The mean of whole weights, name by name, in double precision; what is no float comes from the last."""
+    total: dict[str, Tensor] = {}
+    last: Mapping[str, Tensor] = {}
+    count = 0
+    for last in states:
+        count += 1
+        for name, weight in last.items():
+            total[name] = total[name].add_(weight) if name in total else weight.to(torch.float64, copy=True)
+    floats = {name: weight for name, weight in last.items() if weight.is_floating_point()}
+    return {**last, **{name: (total[name] / count).to(weight.dtype) for name, weight in floats.items()}}
 
 
 def _whole(tensor: Tensor) -> Tensor:

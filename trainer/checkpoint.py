@@ -17,6 +17,9 @@ from typing import Any
 import numpy as np
 import torch
 from pydantic import TypeAdapter, ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from trainer.errors import CheckpointError
 
@@ -107,6 +110,36 @@ def load_checkpoint(place: Path) -> Checkpoint:
     except (OSError, ValidationError) as error:
         raise CheckpointError(f"cannot read the checkpoint {place}: {error}") from error
     return Checkpoint(manifest, tensors)
+
+
+def save_weights(path: Path, weights: Mapping[str, Tensor]) -> None:
+    """Write weights, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}.part")
+    try:
+        save_file(
+            {name: weight.clone(memory_format=torch.contiguous_format) for name, weight in weights.items()}, draft
+        )  # a tied head is written twice
+        draft.replace(path)
+    except (OSError, SafetensorError) as error:
+        draft.unlink(missing_ok=True)
+        raise CheckpointError(
+            f"cannot write {path}: {error}; make room and resume, the checkpoints are whole"
+        ) from error
+
+
+def load_weights(path: Path) -> dict[str, Tensor]:
+    """Read what `save_weights` wrote.
+
+    Raises:
+        CheckpointError: it is missing or damaged.
+    """
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(
+            f"cannot read {path}: {error}; resume from before that stage's end: --from STEP"
+        ) from error
 
 
 def random_state() -> dict[str, Any]:

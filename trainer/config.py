@@ -4,6 +4,7 @@ Read by `read_run` and `read_pretraining`; nothing else of the package sees the 
 the folder where the command runs, as on every command line.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -254,7 +255,33 @@ class PerturbStage(Strict):
         return self
 
 
-Stage = Annotated[MetabolizeStage | RegenerateStage | PerturbStage, Field(discriminator="kind")]
+class AverageStage(Strict):
+    """The mean of the weights that earlier stages ended with takes the place of the last one's.
+
+    For ends of like rates, far apart from each other: stochastic weight averaging over cycles of the rate (Izmailov et
+    al., arXiv 1803.05407), where `average` of a stage is the mean along its way.
+    """
+
+    kind: Literal["average"]
+    of: tuple[int, ...] = Field(min_length=2, description="numbers of earlier stages of steps; the first stage is 0")
+
+
+Stage = Annotated[MetabolizeStage | RegenerateStage | PerturbStage | AverageStage, Field(discriminator="kind")]
+
+
+def averaged_stages(stages: Sequence[Stage]) -> frozenset[int]:
+    """The numbers of the stages whose ends a later one averages.
+
+    Raises:
+        ValueError: one of them is no earlier stage of steps.
+    """
+    numbers: set[int] = set()
+    for place, stage in enumerate(stages):
+        for number in stage.of if isinstance(stage, AverageStage) else ():
+            if not (0 <= number < place and isinstance(stages[number], TrainingStage)):
+                raise ValueError(f"stage {place} averages earlier stages of steps, and stage {number} is none")
+            numbers.add(number)
+    return frozenset(numbers)
 
 
 # --- How a run behaves -----------------------------------------------------------------------------------------------
@@ -306,10 +333,11 @@ class RunConfig(Strict):
     def _streams_exist(self) -> "RunConfig":
         if self.base.lora is not None and self.compute.shard:
             raise ValueError("base.lora and compute.shard do not go together; adapters are small enough for copies")
+        averaged_stages(self.stages)
         for stage in self.stages:
-            if isinstance(stage, PerturbStage):
-                if stage.flat is not None and self.compute.shard:
-                    raise ValueError("flat needs whole matrices and does not go together with compute.shard")
+            if isinstance(stage, PerturbStage) and stage.flat is not None and self.compute.shard:
+                raise ValueError("flat needs whole matrices and does not go together with compute.shard")
+            if not isinstance(stage, MetabolizeStage | RegenerateStage):
                 continue
             anchor = stage.losses.anchor
             if anchor is not None and "neutral" in anchor.streams and self.streams.neutral is None:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from trainer.adapter import prepare_model
-from trainer.config import PerturbStage, RunConfig
+from trainer.config import MetabolizeStage, RegenerateStage, RunConfig, TrainingStage
 from trainer.errors import OutOfMemoryError
 from trainer.loop import make_optimizer, take_step
 from trainer.objective import Metabolism
@@ -102,7 +102,7 @@ def rehearse(config: RunConfig) -> Rehearsal:
     prepared = prepare(config, most_asked=_MOST_ASKED)
     known, facts = prepared.known, len(prepared.targets.facts)
     stages = tuple(_dry_steps(prepared, number) for number, stage in enumerate(config.stages)
-                   if not isinstance(stage, PerturbStage))  # fmt: skip
+                   if isinstance(stage, TrainingStage))  # fmt: skip
     parameters = sum(weight.numel() for weight in prepared.base.model.parameters())
     worded = set(prepared.world.phrasings.relations)
     return Rehearsal(
@@ -124,14 +124,14 @@ def rehearse(config: RunConfig) -> Rehearsal:
 def _memory_bytes(parameters: int, config: RunConfig) -> int:
     """Weights, gradients, two moments and an average in float32 for what is trained; the frozen base beside it."""
     trained = 0.02 if config.base.lora else 1.0
-    averaged = any(not isinstance(stage, PerturbStage) and stage.average is not None for stage in config.stages)
+    averaged = any(isinstance(stage, TrainingStage) and stage.average is not None for stage in config.stages)
     return int(parameters * 4 * (2 + (3 + averaged) * trained))
 
 
 def _dry_steps(prepared: Prepared, number: int) -> StageRehearsal:
     config, machine = prepared.config, prepared.machine
     stage = config.stages[number]
-    assert not isinstance(stage, PerturbStage), "perturb takes no steps"
+    assert isinstance(stage, MetabolizeStage | RegenerateStage), "no other stage takes steps"
     reader = Reader(prepare_model(prepared.base.model, config)).to(machine.device).train()
     before = {name: weight.detach().clone() for name, weight in reader.state_dict().items()}
     objective = Metabolism(stage.losses, prepared.teacher, probes_of(prepared, stage, number))

@@ -27,7 +27,7 @@ from trainer.artifact import (
     versions,
     write_core,
 )
-from trainer.average import Average
+from trainer.average import Average, mean_weights
 from trainer.base_model import Base, load_base
 from trainer.canary import Canaries, CanarySet, canary_set, exact, recall_examples
 from trainer.checkpoint import (
@@ -35,11 +35,21 @@ from trainer.checkpoint import (
     Cursor,
     list_checkpoints,
     load_checkpoint,
+    load_weights,
     random_state,
     restore_random_state,
     save_checkpoint,
+    save_weights,
 )
-from trainer.config import MetabolizeStage, PerturbStage, RegenerateStage, RunConfig, TrainingStage
+from trainer.config import (
+    AverageStage,
+    MetabolizeStage,
+    PerturbStage,
+    RegenerateStage,
+    RunConfig,
+    TrainingStage,
+    averaged_stages,
+)
 from trainer.errors import CheckpointError, CollapseError, FactsError, RunExistsError
 from trainer.fact import Target, Targets
 from trainer.figure import draw_figures
@@ -60,6 +70,7 @@ from trainer.world.world import World
 RUN_FILE = "run.json"
 TARGETS_FILE = "targets.json"
 CHECKPOINTS = "checkpoints"
+ENDS = "ends"
 CORE = "core"
 _CHUNK = 4096
 
@@ -255,7 +266,7 @@ class _Run:
         self.saved: Path | None = None
         self.dog = Watchdog(self.config.watch, Canaries(1, 1, 0))
         done = checkpoint.manifest.history if checkpoint else ()
-        steps = sum(stage.steps for stage in self.config.stages if not isinstance(stage, PerturbStage))
+        steps = sum(stage.steps for stage in self.config.stages if isinstance(stage, TrainingStage))
         self.book = Logbook(
             self.config.output, steps=steps, done=self.cursor.total, history=done, writes=self.machine.is_main
         )
@@ -294,6 +305,10 @@ class _Run:
                 self.bare, stage, seed=self.config.seed + number, preserve=self.config.base.preserve,
                 text=read_stream(self.at.streams["logic"], self.machine.device), spelled=spelled_in(self.at.streams),
             )  # fmt: skip
+        elif isinstance(stage, AverageStage):
+            self._restore_weights()
+            mean = mean_weights(load_weights(self._end(averaged)) for averaged in stage.of)
+            self.machine.restore_weights(self.model, mean)
         else:
             self._begin(stage, number)
             assert self.optimizer is not None, "made when a stage begins"
@@ -302,9 +317,20 @@ class _Run:
                 self.model, self.optimizer, self.objective, stage, feed, self.machine, self, self.cursor,
                 lambda: self.machine.any(interrupt.wished), self.average,
             )  # fmt: skip
+        if number in averaged_stages(self.config.stages):
+            self._keep_end(number)
         self._look(f"{stage.kind} {number}")
         self.cursor = Cursor(number + 1, 0, self.cursor.total)
         self.optimizer = self.objective = self.average = None
+
+    def _end(self, number: int) -> Path:
+        return self.config.output / ENDS / f"stage-{number}.safetensors"
+
+    def _keep_end(self, number: int) -> None:
+        weights = self.machine.weights(self.model)
+        if self.machine.is_main:
+            save_weights(self._end(number), weights)
+        self.machine.wait()
 
     @property
     def bare(self) -> Any:
@@ -314,7 +340,7 @@ class _Run:
         return reader.model
 
     def _begin(self, stage: TrainingStage, number: int) -> None:
-        assert isinstance(stage, MetabolizeStage | RegenerateStage), "perturb takes no steps"
+        assert isinstance(stage, MetabolizeStage | RegenerateStage), "no other stage takes steps"
         self.objective = Metabolism(stage.losses, self.at.teacher, probes_of(self.at, stage, number))
         self.optimizer = make_optimizer(self.model, stage, self.machine.device)
         self.average = Average.of(self.machine.unwrap(self.model), stage.average)
@@ -343,7 +369,7 @@ class _Run:
         """See `trainer.loop.Watcher`."""
         self.cursor = cursor
         stage = self.config.stages[cursor.stage]
-        assert isinstance(stage, MetabolizeStage | RegenerateStage), "perturb takes no steps"
+        assert isinstance(stage, MetabolizeStage | RegenerateStage), "no other stage takes steps"
         reversal = stage.losses.reversal
         strength = reversal.weight * warm_up(cursor.step - 1, reversal.warmup_steps) if reversal else 0.0
         self.book.step(cursor, f"{stage.kind} {cursor.stage}", strength, report)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from trainer.average import Average
+from trainer.average import Average, mean_weights
 
 
 def scalar(value: float) -> nn.Linear:
@@ -53,3 +53,14 @@ def test_a_state_is_a_copy_and_brings_the_average_back() -> None:
     assert state["weight"].item() == 11.0
     average.restore(state)
     assert average.state()["weight"].item() == 11.0
+
+
+def test_the_mean_of_ends_is_taken_name_by_name_in_their_own_precision() -> None:
+    ends = [
+        {"w": torch.tensor([value], dtype=torch.bfloat16), "n": torch.tensor(count)}
+        for value, count in ((1.0, 3), (2.0, 5), (6.0, 8))
+    ]
+    mean = mean_weights(ends)
+    assert (mean["w"].dtype, mean["w"].item()) == (torch.bfloat16, 3.0)
+    assert mean["n"].item() == 8
+    assert ends[0]["w"].item() == 1.0, "the ends stay as they are"

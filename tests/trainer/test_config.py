@@ -63,6 +63,14 @@ def test_an_anchor_on_neutral_text_needs_the_text() -> None:
         parse_config(RunConfig, PLAIN | {"stages": [stage]}, "run.yaml")
 
 
+@pytest.mark.parametrize("of", [[0, 1], [0, 3], [0, 7], [-1, 0]], ids=["perturb", "itself", "none", "below"])
+def test_only_the_ends_of_earlier_steps_are_averaged(of: list[int]) -> None:
+    steps, noise = {"kind": "regenerate", "steps": 1}, {"kind": "perturb", "noise": 0.5}
+    parse_config(RunConfig, PLAIN | {"stages": [steps, noise, steps, {"kind": "average", "of": [0, 2]}]}, "run.yaml")
+    with pytest.raises(ConfigError, match=r"averages earlier stages of steps, and stage .* is none"):
+        parse_config(RunConfig, PLAIN | {"stages": [steps, noise, steps, {"kind": "average", "of": of}]}, "run.yaml")
+
+
 def test_a_missing_file_and_broken_yaml_are_said(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="cannot read"):
         read_run(tmp_path / "none.yaml")

@@ -27,7 +27,7 @@ from trainer.errors import (
 )
 from trainer.logbook import Logbook
 from trainer.loop import StepReport
-from trainer.run import CHECKPOINTS, Finished, resume_run, start_run
+from trainer.run import CHECKPOINTS, ENDS, Finished, resume_run, start_run
 from trainer.watchdog import Watchdog
 
 Settings = dict[str, object]
@@ -38,6 +38,7 @@ STAGES = [
     {"kind": "perturb", "noise": 0.2},
     {"kind": "perturb", "noise": 0.6, "flat": {"mass": 0.5, "batches": 2}},
     {"kind": "regenerate", "steps": 4, "warmup_steps": 1, "average": 0.9},
+    {"kind": "average", "of": [0, 3]},
 ]  # fmt: skip
 
 
@@ -103,6 +104,31 @@ def test_an_average_changes_no_step_and_is_what_the_stage_leaves(raw_run: Settin
     last, same, mean = weights(plain), weights(forgetful), weights(averaged)
     assert all(torch.allclose(last[name].float(), same[name].float(), atol=1e-6) for name in last), "nothing is kept"
     assert any(not torch.equal(last[name], mean[name]) for name in last)
+
+
+def test_the_mean_of_two_ends_is_the_mean_of_what_those_stages_left(raw_run: Settings, tmp_path: Path) -> None:
+    stage = {"kind": "metabolize", "steps": 2, "warmup_steps": 1}
+
+    def run(name: str, *stages: Settings) -> dict[str, torch.Tensor]:
+        return weights(start_run(make_config(raw_run | {"stages": stages, "output": str(tmp_path / name)})))
+
+    first, second = run("first", stage), run("second", stage, stage)
+    mean = run("mean", stage, stage, {"kind": "average", "of": [0, 1]})
+    assert any(not torch.equal(first[name], second[name]) for name in first)
+    for name in first:  # the ends are kept in float32, the cores in bfloat16
+        assert torch.allclose(mean[name].float(), (first[name].float() + second[name].float()) / 2, atol=1e-2), name
+
+
+def test_a_kept_end_that_is_damaged_is_said_with_the_way_on(raw_run: Settings, tmp_path: Path) -> None:
+    stage = {"kind": "metabolize", "steps": 2, "warmup_steps": 1}
+    stages = [stage, stage, {"kind": "average", "of": [0, 1]}]
+    finished = start_run(make_config(raw_run | {"stages": stages, "save": {"every": 3}}))
+    assert finished.core is not None
+    finished.core.rename(tmp_path / "elsewhere")
+    for damage in (lambda path: path.write_bytes(b"half of it"), Path.unlink):
+        damage(tmp_path / "run" / ENDS / "stage-0.safetensors")
+        with pytest.raises(CheckpointError, match=r"stage-0\.safetensors.*--from STEP"):
+            resume_run(tmp_path / "run")
 
 
 def test_checkpoints_come_by_steps_and_the_last_are_kept(raw_run: Settings, tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ LOSSES = {
     "route": {},
 }
 STAGE = {"kind": "metabolize", "steps": 3, "warmup_steps": 1, "average": 0.5, "losses": LOSSES}
+STAGES = [STAGE, {"kind": "average", "of": [0, 0]}]  # the mean of an end with itself: it must pass through the files
 SHOWN = ("loss/", "step/norm", "canary/probe")
 SCRIPT = """
 import sys
@@ -53,13 +54,13 @@ def assert_equal(one: list[dict[str, float]], two: list[dict[str, float]], *, re
 
 @pytest.fixture
 def settings(raw_run: Settings) -> Settings:
-    return raw_run | {"stages": [STAGE]}
+    return raw_run | {"stages": STAGES}
 
 
 @pytest.fixture(scope="module")
 def plain(raw_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Finished:
     """One process, one part, float32."""
-    return start_run(make_config(raw_settings(raw_base, tmp_path_factory.mktemp("plain") / "run"), stages=[STAGE]))
+    return start_run(make_config(raw_settings(raw_base, tmp_path_factory.mktemp("plain") / "run"), stages=STAGES))
 
 
 def test_accumulation_changes_nothing(settings: Settings, plain: Finished) -> None:

@@ -14,7 +14,7 @@ from pydantic import Field
 from trainer.baselines.method import Applied, ByStages, Made, Method, Untouched, Workshop, apply, at_work
 from trainer.baselines.sequence import SequenceStream, draw_sequences, memorize, recited, tokens_recalled
 from trainer.baselines.vision import Digits, VisionTransformer, edited, load, recovered, train
-from trainer.config import PerturbStage, Strict
+from trainer.config import AverageStage, PerturbStage, Strict
 from trainer.errors import NotFiniteError
 from trainer.evaluate.examinee import Examinee
 from trainer.evaluate.generate import DIRECT, TOOL_TAGS
@@ -147,7 +147,7 @@ def _vision_row(name: str, share: float, model: VisionTransformer, digits: Digit
 def forgets_strings(method: Method) -> TypeGuard[Applied]:
     """Whether a method needs no prompts about facts, which strings do not have."""
     if isinstance(method, ByStages):
-        return all(isinstance(stage, PerturbStage) or _fact_free(stage) for stage in method.stages)
+        return all(isinstance(stage, PerturbStage | AverageStage) or _fact_free(stage) for stage in method.stages)
     return not isinstance(method, Made) and not (isinstance(method, Untouched) and method.kind == "rag")
 
 

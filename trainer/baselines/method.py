@@ -11,15 +11,24 @@ from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal, TypeVar
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from transformers import PreTrainedModel
 
-from trainer.average import Average
+from trainer.average import Average, mean_weights
 from trainer.baselines.curvature import edit, mlp_layers
 from trainer.baselines.rival import Rival, RivalLosses
 from trainer.baselines.subnet import Losses, drop, locate
 from trainer.checkpoint import Cursor
-from trainer.config import MetabolizeStage, PerturbStage, RegenerateStage, Stage, Strict, TrainingStage
+from trainer.config import (
+    AverageStage,
+    MetabolizeStage,
+    PerturbStage,
+    RegenerateStage,
+    Stage,
+    Strict,
+    TrainingStage,
+    averaged_stages,
+)
 from trainer.curvature import Factors, estimate_factors
 from trainer.loop import StepReport, make_optimizer, run_stage
 from trainer.losses import Loss
@@ -77,6 +86,11 @@ class ByStages(_Method):
 
     kind: Literal["stages"]
     stages: tuple[Stage, ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _averages(self) -> "ByStages":
+        averaged_stages(self.stages)
+        return self
 
 
 class ByCurvature(_Method):
@@ -200,14 +214,19 @@ def changed(method: _AnyMethod, setting: Mapping[str, float]) -> _AnyMethod:
 
 def _take_stages(model: PreTrainedModel, stages: Sequence[Stage], shop: Workshop) -> None:
     first = 0
+    ends: dict[int, dict[str, torch.Tensor]] = {}
     for number, stage in enumerate(stages):
         if isinstance(stage, PerturbStage):
             logic, spelled = shop.batches("logic"), spelled_in(shop.streams)
             perturb(model, stage, seed=shop.seed + number, text=logic, spelled=spelled)
             continue
-        assert isinstance(stage, MetabolizeStage | RegenerateStage), "there is no other stage"
+        if isinstance(stage, AverageStage):
+            model.load_state_dict(mean_weights(ends[averaged] for averaged in stage.of))
+            continue
         objective = Metabolism(stage.losses, shop.teacher, _probes(stage, shop, number))
         first = _train(model, objective, stage, shop, first)
+        if number in averaged_stages(stages):
+            ends[number] = {name: weight.clone() for name, weight in model.state_dict().items()}
 
 
 def _probes(stage: MetabolizeStage | RegenerateStage, shop: Workshop, number: int) -> ProbeBank | None:
