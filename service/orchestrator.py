@@ -4,6 +4,7 @@
 Called by the routes, the command line and the facade.
 """
 
+import re
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 
@@ -22,6 +23,8 @@ from service.trace import Answer, Detector
 
 __all__ = ["Knowledge", "Limits", "Message", "Orchestrator", "Question"]
 
+_NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
+
 
 class Orchestrator:
     """Answers questions with one core, one engine and one store."""
@@ -39,8 +42,9 @@ class Orchestrator:
         """`teaching` is the system prompt that tells the core of its tools; None chooses one, "" leaves it out.
 
         A core whose tokenizer has the tags gets the protocol's own prompt, which it saw in training, and only where
-        the conversation names a subject that the memory knows. Measured with the demo core: without it, it stops after
-        the first of two hops; with it, it looks things up in pure logic. Any other model gets `TEACHING`, always.
+        the conversation names a subject that the memory knows, or two numbers. Measured with demo cores: without it,
+        one stops after the first of two hops, and has 52 of 60 word problems right in words, where the calculator makes
+        it 57; with it everywhere, one looks things up in pure logic. Any other model gets `TEACHING`, always.
         """
         self.engine = engine
         self.codec = codec
@@ -96,4 +100,5 @@ class Orchestrator:
         if self._teaching is not None:
             return teach(messages, self._teaching)
         asked = "\n".join(message.content for message in reversed(messages) if message.role == "user")
-        return teach(messages, SYSTEM_PROMPT) if spot_subjects(asked, generation) else messages
+        may_ask = len(_NUMBER.findall(asked)) > 1 or spot_subjects(asked, generation)
+        return teach(messages, SYSTEM_PROMPT) if may_ask else messages

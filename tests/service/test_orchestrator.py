@@ -11,7 +11,7 @@ import pytest
 from knowledge_store.change import Change, FactChange
 from knowledge_store.errors import KnowledgeError
 from knowledge_store.fact import Fact
-from knowledge_store.protocol import Tag
+from knowledge_store.protocol import SYSTEM_PROMPT, Tag
 from knowledge_store.store import Store
 from service.codec import Codec
 from service.errors import EngineRefused, EngineUnavailable
@@ -92,6 +92,25 @@ async def test_the_alu_computes_in_a_step(demo_codec: Codec, store: Store) -> No
     )
     assert (made.text, made.grounded, made.usage.calcs) == ("42", True, 1)
     assert made.steps[0].calls[0].outcome is Outcome.COMPUTED
+
+
+@pytest.mark.parametrize(
+    ("question", "told"),
+    [
+        ("Who runs Zed Labs?", True),
+        ("12 apples and 30 more?", True),
+        ("Tom earns 1,250.5 coins. Is Tom rich?", False),
+        ("Hello!", False),
+    ],
+    ids=["a known subject", "two numbers", "one number", "neither"],
+)
+async def test_a_core_is_told_of_its_tools_where_they_may_be_of_use(
+    demo_codec: Codec, store: Store, question: str, told: bool
+) -> None:
+    engine = ScriptedEngine(demo_codec, f"Yes{END}")
+    await Orchestrator(engine, demo_codec, store, core="scripted").answer(ask(question))
+    prompt = demo_codec.decode(engine.prompts[0])
+    assert (SYSTEM_PROMPT in prompt) is told
 
 
 async def test_a_miss_is_read_as_not_found_and_the_core_abstains(demo_codec: Codec, store: Store) -> None:
