@@ -113,7 +113,11 @@ def load_checkpoint(place: Path) -> Checkpoint:
 
 
 def save_weights(path: Path, weights: Mapping[str, Tensor]) -> None:
-    """Write weights, whole or not at all."""
+    """Write weights, whole or not at all.
+
+    Raises:
+        CheckpointError: the disk is full or not writable.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.part")
     try:
