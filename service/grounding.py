@@ -15,7 +15,8 @@ ABSTENTION = "I don't know"
 
 _ABSTAINS = re.compile(r"\W*(?:sorry[,.]? )?i (?:do not|don['’]?t|cannot|can['’]?t) (?:know|tell|say|answer)\b")
 _VERDICTS = frozenset({"yes", "no", "true", "false"})
-_WORD = re.compile(r"\d+(?:[.,]\d+)*|\w+(?:['’]\w+)?")
+NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
+_WORD = re.compile(rf"{NUMBER.pattern}|\w+(?:['’]\w+)?")
 _QUOTED = re.compile(r'["“«]([^"“”«»]+)["”»]')
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+|\n+")
 _PARTS = re.compile(r";\s+|,\s+(?:and\s+|or\s+)?|\s+and\s+|\s+or\s+|\n+")

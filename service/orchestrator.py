@@ -4,7 +4,6 @@
 Called by the routes, the command line and the facade.
 """
 
-import re
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 
@@ -18,12 +17,11 @@ from service.detect.spot import spot_subjects
 from service.detect.taught import TEACHING, teach
 from service.engine.base import Engine
 from service.event import Event, Finished
+from service.grounding import NUMBER
 from service.question import Knowledge, Limits, Question
 from service.trace import Answer, Detector
 
 __all__ = ["Knowledge", "Limits", "Message", "Orchestrator", "Question"]
-
-_NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
 
 
 class Orchestrator:
@@ -100,5 +98,5 @@ class Orchestrator:
         if self._teaching is not None:
             return teach(messages, self._teaching)
         asked = "\n".join(message.content for message in reversed(messages) if message.role == "user")
-        may_ask = len(_NUMBER.findall(asked)) > 1 or spot_subjects(asked, generation)
+        may_ask = len(NUMBER.findall(asked)) > 1 or spot_subjects(asked, generation)
         return teach(messages, SYSTEM_PROMPT) if may_ask else messages

@@ -7,6 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, distribute_tensor
 
+from trainer.machine import gathered
+
 _WARM_UP = 10  # as in TensorFlow's ExponentialMovingAverage
 
 
@@ -43,7 +45,7 @@ class Average:
 
     def state(self) -> dict[str, Tensor]:
         """The average by the names of the weights, whole and on the CPU; every process has to ask."""
-        return {name: _whole(kept).to("cpu", copy=True) for name, kept in self._kept.items()}
+        return {name: gathered(kept).to("cpu", copy=True) for name, kept in self._kept.items()}
 
     @torch.no_grad()
     def restore(self, state: Mapping[str, Any]) -> None:
@@ -63,10 +65,6 @@ def mean_weights(states: Iterable[Mapping[str, Tensor]]) -> dict[str, Tensor]:
             total[name] = total[name].add_(weight) if name in total else weight.to(torch.float64, copy=True)
     floats = {name: weight for name, weight in last.items() if weight.is_floating_point()}
     return {**last, **{name: (total[name] / count).to(weight.dtype) for name, weight in floats.items()}}
-
-
-def _whole(tensor: Tensor) -> Tensor:
-    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
 def _cut_as(like: Tensor, whole: Tensor) -> Tensor:

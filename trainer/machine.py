@@ -139,7 +139,7 @@ class Machine:
     def clip(self, model: nn.Module, most: float) -> Tensor:
         """Bound the norm of the gradient; the norm before comes back."""
         norm = nn.utils.clip_grad_norm_(model.parameters(), most)
-        return norm.full_tensor() if isinstance(norm, DTensor) else norm
+        return gathered(norm)
 
     def state(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[dict[str, Any], dict[str, Any]]:
         """All weights and all of the optimizer's moments, on the CPU, gathered where they are cut (FSDP)."""
@@ -173,3 +173,8 @@ class Machine:
     def wait(self) -> None:
         """Wait for the other processes."""
         self._accelerator.wait_for_everyone()
+
+
+def gathered(tensor: Tensor) -> Tensor:
+    """A tensor that may be cut over the processes, whole; every process has to ask."""
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor

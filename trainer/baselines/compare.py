@@ -94,8 +94,12 @@ class CompareConfig(Strict):
 
     @model_validator(mode="after")
     def _lives(self) -> "CompareConfig":
-        if self.life is not None and self.life.method in {one.name for one in self.methods if isinstance(one, Made)}:
-            raise ValueError("life.method takes out more facts: it names one that is applied here, not a made core")
+        applied = [one.name for one in self.methods if not isinstance(one, Made)]
+        if self.life is not None and self.life.method not in applied:
+            raise ValueError(
+                f"life.method takes out more facts: it names one that is applied here ({', '.join(applied)}), not a "
+                f"made core, and {self.life.method} is none"
+            )
         return self
 
 

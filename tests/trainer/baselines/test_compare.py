@@ -129,6 +129,7 @@ def test_a_core_that_was_not_made_from_the_base_is_refused_before_any_work(micro
     assert not (tmp_path / "out" / "made").exists()
 
 
-def test_a_made_core_cannot_take_out_more(micro, tmp_path: Path):
-    with pytest.raises(ConfigError, match="not a made core"):
-        _with_a_core(micro, tmp_path, micro.mask, life={"method": "made"})
+@pytest.mark.parametrize("name", ["made", "misspelt"])
+def test_only_a_method_that_is_applied_can_take_out_more(micro, tmp_path: Path, name: str):
+    with pytest.raises(ConfigError, match=f"not a made core, and {name} is none"):
+        _with_a_core(micro, tmp_path, micro.mask, life={"method": name})
