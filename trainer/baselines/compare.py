@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 import yaml
-from pydantic import Field, ValidationError, model_validator
+from pydantic import ConfigDict, Field, ValidationError, model_validator
 from transformers import PreTrainedModel
 
 from trainer.baselines.life import Estate, LifeConfig, live
@@ -56,7 +56,7 @@ from trainer.errors import BaseModelError, ConfigError, NotFiniteError
 from trainer.evaluate.behaviour import recall_direct, recall_forced
 from trainer.evaluate.examinee import Examinee, digest, load_examinee
 from trainer.evaluate.generate import TOOL_TAGS
-from trainer.evaluate.outcome import Ledger, Role
+from trainer.evaluate.outcome import Curve, Ledger, Outcomes, Role
 from trainer.evaluate.page import write_page
 from trainer.evaluate.profile import PROFILES, Profile, ProfileName
 from trainer.evaluate.question import Exam, recall
@@ -68,7 +68,7 @@ from trainer.fact import Source
 from trainer.run import prepare
 from trainer.streams.encoder import Encoder
 
-RESULT, _ROW, _STRINGS, _LABELS = "compare.json", "row.json", "strings.json", "labels.json"
+RESULT, _ROW, _STRINGS, _LABELS, _KNOWN = "compare.json", "row.json", "strings.json", "labels.json", "known.json"
 _TUNING_SEED = 1000
 _TUNING_QUESTIONS = 60
 
@@ -132,11 +132,35 @@ class Comparison(Strict):
     tuning: str = "recall left + skill lost, on an exam of another seed; the smallest is chosen"
 
 
+class _Examined(Strict):
+    """A ledger, as it is kept."""
+
+    outcomes: tuple[Outcomes, ...]
+    curves: tuple[Curve, ...]
+    not_tested: tuple[str, ...]
+
+    @classmethod
+    def of(cls, ledger: Ledger) -> "_Examined":
+        return cls(
+            outcomes=tuple(ledger.outcomes.values()), curves=tuple(ledger.curves), not_tested=tuple(ledger.not_tested)
+        )
+
+    def ledger(self) -> Ledger:
+        outcomes = {(one.measure, one.role): one for one in self.outcomes}
+        return Ledger(outcomes, list(self.curves), list(self.not_tested))
+
+
 class _Kept(Strict):
-    """A finished row, or finished rows of another table, on disk, and a digest of all that it was made of."""
+    """A finished row, what is known of the base, or finished rows of another table, on disk.
+
+    Beside it a digest of all that it was made of.
+    """
+
+    model_config = ConfigDict(ser_json_inf_nan="constants")
 
     made_of: str
     row: Row | None = None
+    examined: _Examined | None = None
     sequences: tuple[SequenceRow, ...] = ()
     vision: tuple[VisionRow, ...] = ()
 
@@ -157,8 +181,14 @@ class _Bench:
 
     @cached_property
     def known(self) -> Ledger:
-        """What the exam finds of the base, as if it were the core, and of the control."""
-        return examine(self.exam, _models(self, self.shop.base), self.profile, attacks=self.config.attacks)
+        """What the exam finds of the base, as if it were the core, and of the control; kept as a row is."""
+        path, made_of = self.config.output / _KNOWN, _digest(self.made_of)
+        kept = _kept(path, made_of)
+        if kept is not None and kept.examined is not None:
+            return kept.examined.ledger()
+        found = examine(self.exam, _models(self, self.shop.base), self.profile, attacks=self.config.attacks)
+        _keep(path, _Kept(made_of=made_of, examined=_Examined.of(found)))
+        return found
 
     @cached_property
     def tuning(self) -> Exam:

@@ -1,15 +1,20 @@
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+import trainer.baselines.compare
 from tests.trainer.micro import NAMES
 from trainer.baselines.compare import CompareConfig, compare, read_comparison
 from trainer.baselines.method import ByCurvature, ByStages, Untouched, changed, grid
 from trainer.baselines.table import render_all
 from trainer.config import parse_config
 from trainer.errors import BaseModelError, ConfigError
+from trainer.evaluate.outcome import Ledger
+from trainer.evaluate.question import Exam
 from trainer.evaluate.report import read_report
+from trainer.evaluate.run import Field, examine
 
 TRAINER = Path(__file__).parents[3] / "trainer"
 RECIPE = TRAINER / "baselines" / "recipe" / "methods.yaml"
@@ -133,3 +138,30 @@ def test_a_core_that_was_not_made_from_the_base_is_refused_before_any_work(micro
 def test_only_a_method_that_is_applied_can_take_out_more(micro, tmp_path: Path, name: str):
     with pytest.raises(ConfigError, match=f"not a made core, and {name} is none"):
         _with_a_core(micro, tmp_path, micro.mask, life={"method": name})
+
+
+def test_a_comparison_that_is_taken_up_again_examines_only_what_is_missing(
+    micro, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    methods = [
+        {"name": "base", "title": "Base", "kind": "none"},
+        {"name": "made", "title": "Made", "kind": "core", "model": str(micro.mask)},
+        {"name": "mask", "title": "The same once more", "kind": "core", "model": str(micro.mask)},
+    ]
+    config = _with_a_core(micro, tmp_path, micro.mask, attacks="D", methods=methods)
+    first = compare(config)
+    (tmp_path / "out" / "made" / "row.json").unlink()
+    (tmp_path / "out" / "mask" / "row.json").write_text("half a row")
+    examined = []
+
+    def examine_and_tell(exam: Exam, models: Field, *given: Any, **named: Any) -> Ledger:
+        examined.append(models.core.name)
+        return examine(exam, models, *given, **named)
+
+    monkeypatch.setattr(trainer.baselines.compare, "examine", examine_and_tell)
+    again = compare(config)
+    assert examined == ["made", "mask"]
+    for before, after in zip(first.rows, again.rows, strict=True):
+        assert (before.report.figures, before.report.verdicts) == (after.report.figures, after.report.verdicts)
+    compare(config.model_copy(update={"seed": 12}))
+    assert examined == ["made", "mask", "base", "made", "mask"], "another exam is another comparison"
