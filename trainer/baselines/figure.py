@@ -25,6 +25,7 @@ _STYLE: Any = {
     "axes.spines.right": False,
 }
 _TAB20 = mpl.colormaps["tab20"].colors  # type: ignore[attr-defined]
+_LINE, _ASIDE = 0.035, 0.03  # the height of a title, and how far it stands beside its point
 _COLOURS = (*_TAB20[::2], *_TAB20[1::2])  # the strong ones first
 
 
@@ -38,6 +39,7 @@ def draw_comparison(comparison: Comparison, folder: Path) -> Path:
         for row, colour in zip(rows, _COLOURS * (len(rows) // len(_COLOURS) + 1), strict=False):
             _curve(left, row, colour)
             _point(right, row, colour)
+        _name_points(right, rows)
         left.set(xlabel="steps of fine-tuning on half of the facts", ylabel="recall of the other half", ylim=(-0.02, 1))
         right.set(
             xlabel="skills left: mean of logic, reading, arithmetic", ylabel="recall of the other half, best step",
@@ -64,10 +66,27 @@ def _curve(axes: Axes, row: Row, colour: object) -> None:
 
 
 def _point(axes: Axes, row: Row, colour: object) -> None:
-    left, kept = row.report.figure(_CURVE), skills(row)
-    if left is None or kept is None:
+    place = _place(row)
+    if place is None:
         return
     spent = next((trial.seconds for trial in row.trials if trial.setting == row.chosen), 0.0)
     area: Any = 25 + spent
-    axes.scatter([kept], [left.value], s=area, color=[colour], alpha=0.75, linewidths=0)
-    axes.annotate(row.title, (kept, left.value), xytext=(4, 3), textcoords="offset points", fontsize=7)
+    axes.scatter(*([one] for one in place), s=area, color=[colour], alpha=0.75, linewidths=0)
+
+
+def _place(row: Row) -> tuple[float, float] | None:
+    """Where the row's point stands: skills left, and what relearning brings back."""
+    left, kept = row.report.figure(_CURVE), skills(row)
+    return None if left is None or kept is None else (kept, left.value)
+
+
+def _name_points(axes: Axes, rows: list[Row]) -> None:
+    """Write the titles beside the points, from below, each so far up that none lies on another."""
+    points = sorted((place[1], place[0], row.title) for row in rows if (place := _place(row)) is not None)
+    above = -1.0
+    for y, x, title in points:
+        above = max(y, above + _LINE)
+        axes.annotate(
+            title, (x, y), xytext=(x + _ASIDE, above), fontsize=7, va="center",
+            arrowprops={"arrowstyle": "-", "linewidth": 0.4, "color": "grey", "shrinkB": 0},
+        )  # fmt: skip
