@@ -1,0 +1,39 @@
+import re
+from itertools import pairwise
+from pathlib import Path
+
+from tests.trainer.evaluate.test_report import make_report
+from trainer.baselines.compare import Comparison, Row
+from trainer.baselines.figure import draw_comparison
+from trainer.evaluate.report import Report
+
+FONT_POINTS = 7
+
+
+def row(title: str, report: Report) -> Row:
+    return Row(name=title.lower(), title=title, trials=(), chosen={}, report=report)
+
+
+def heights(svg: str, titles: list[str]) -> list[float]:
+    """How far down each title stands, in the figure's points."""
+    found = [re.search(rf"<text[^>]*?y=\"([\d.]+)\"[^>]*>{title}</text>", svg) for title in titles]
+    assert all(found), "a title is missing"
+    return [float(one[1]) for one in found if one]
+
+
+def test_points_that_lie_on_each_other_keep_their_titles_apart(tmp_path: Path):
+    titles = ["First", "Second", "Third", "Elsewhere"]
+    rows = [row(title, make_report(0.8 if title == "Elsewhere" else 0.1)) for title in titles]
+    path = draw_comparison(Comparison(rows=tuple(rows), trials=1), tmp_path)
+    svg = path.read_text()
+    apart = [upper - lower for lower, upper in pairwise(sorted(heights(svg, titles)))]
+    assert min(apart) > FONT_POINTS
+    assert draw_comparison(Comparison(rows=tuple(rows), trials=1), tmp_path).read_text() == svg
+
+
+def test_a_method_that_was_not_relearned_is_left_out(tmp_path: Path):
+    report = make_report()
+    asked = report.model_copy(update={"figures": tuple(it for it in report.figures if it.attack != "C")})
+    svg = draw_comparison(Comparison(rows=(row("Asked", asked), row("All", report)), trials=1), tmp_path).read_text()
+    assert ">All</text>" in svg
+    assert ">Asked</text>" not in svg
