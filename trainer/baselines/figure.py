@@ -69,9 +69,10 @@ def _point(axes: Axes, row: Row, colour: object) -> None:
     place = _place(row)
     if place is None:
         return
+    kept, left = place
     spent = next((trial.seconds for trial in row.trials if trial.setting == row.chosen), 0.0)
     area: Any = 25 + spent
-    axes.scatter(*([one] for one in place), s=area, color=[colour], alpha=0.75, linewidths=0)
+    axes.scatter([kept], [left], s=area, color=[colour], alpha=0.75, linewidths=0)
 
 
 def _place(row: Row) -> tuple[float, float] | None:
