@@ -81,16 +81,32 @@ class FactStreamConfig(PackedStream):
     )
 
 
-class LogicStreamConfig(PackedStream):
-    """Reading, reasoning and memory on novel or counterfactual facts; never a target fact's true value."""
+class MixtureStreamConfig(PackedStream):
+    """Documents of the world, by kind."""
 
-    kinds: tuple[str, ...] = Field(default=("*",), description="glob patterns over the kinds of documents")
+    kinds: tuple[str, ...] = Field(
+        default=("*",), min_length=1, description="glob patterns over the kinds of documents"
+    )
     emphasis: dict[str, PositiveFloat] = Field(
         default_factory=dict,
         description="by glob pattern: how many times as often as in the base's mixture a kind comes",
     )
-    real_share: float = Field(default=0.15, ge=0, le=1, description="how often a subject is a real one")
     rough_share: float = Field(default=0.2, ge=0, le=1, description="how many questions get typos and the like")
+
+
+class LogicStreamConfig(MixtureStreamConfig):
+    """Reading, reasoning and memory on novel or counterfactual facts; never a target fact's true value."""
+
+    real_share: float = Field(default=0.15, ge=0, le=1, description="how often a subject is a real one")
+
+
+class DrillStreamConfig(MixtureStreamConfig):
+    """Some kinds of the logic stream in batches of their own, so that their loss is a mean of its own.
+
+    An answer of three tokens is lost in the mean over documents of a hundred; here it is all that counts.
+    """
+
+    kinds: tuple[str, ...] = Field(min_length=1, description="glob patterns over the kinds of documents")
 
 
 class RouteStreamConfig(PackedStream):
@@ -124,6 +140,7 @@ class StreamsConfig(Strict):
     fact: FactStreamConfig = FactStreamConfig()
     logic: LogicStreamConfig = LogicStreamConfig()
     route: RouteStreamConfig = RouteStreamConfig(documents=64)
+    drill: DrillStreamConfig | None = Field(default=None, description="what comes back last, in batches of its own")
     neutral: NeutralStreamConfig | None = Field(default=None, description="needs files or a dataset")
     names: int = Field(default=0, ge=0, description="bound on distinct invented names; 0 is without end")
     pieced: float = Field(
@@ -160,7 +177,15 @@ class AnchorConfig(LossConfig):
 
     kind: Literal["kl", "l2"] = Field(default="kl", description="KL on logits, or L2 on hidden states")
     layers: Layers = Field(default="all", description="hidden states for l2")
-    streams: tuple[Literal["logic", "neutral"], ...] = Field(default=("logic",), description="where to hold on")
+    streams: tuple[Literal["logic", "drill", "neutral"], ...] = Field(
+        default=("logic",), description="where to hold on"
+    )
+
+
+class PracticeConfig(LossConfig):
+    """Cross-entropy on a fact-free stream's own turns."""
+
+    streams: tuple[Literal["logic", "drill"], ...] = Field(default=("logic",), description="what is practised")
 
 
 class LossesConfig(Strict):
@@ -170,7 +195,7 @@ class LossesConfig(Strict):
     never_knew: LossConfig | None = Field(default=None, description="answer as to a subject never known")
     unlikelihood: LossConfig | None = Field(default=None, description="do not go on with a remembered value")
     anchor: AnchorConfig | None = Field(default=None, description="stay near the frozen base")
-    practice: LossConfig | None = Field(default=None, description="cross-entropy on the logic stream's own turns")
+    practice: PracticeConfig | None = Field(default=None, description="cross-entropy on a stream's own turns")
     route: LossConfig | None = Field(default=None, description="answer fact questions by a lookup")
 
     @model_validator(mode="after")
@@ -178,6 +203,11 @@ class LossesConfig(Strict):
         if not any(getattr(self, name) is not None for name in type(self).model_fields):
             raise ValueError("a stage needs at least one loss")
         return self
+
+    @property
+    def kept(self) -> frozenset[str]:
+        """The fact-free streams that these losses read, the route aside."""
+        return frozenset(name for loss in (self.anchor, self.practice) if loss is not None for name in loss.streams)
 
 
 # --- Stages ----------------------------------------------------------------------------------------------------------
@@ -211,7 +241,7 @@ class RegenerateStage(TrainingStage):
 
     kind: Literal["regenerate"]
     losses: LossesConfig = LossesConfig(
-        never_knew=LossConfig(), anchor=AnchorConfig(), practice=LossConfig(weight=0.5), route=LossConfig()
+        never_knew=LossConfig(), anchor=AnchorConfig(), practice=PracticeConfig(weight=0.5), route=LossConfig()
     )
 
 
@@ -339,9 +369,11 @@ class RunConfig(Strict):
                 raise ValueError("flat needs whole matrices and does not go together with compute.shard")
             if not isinstance(stage, MetabolizeStage | RegenerateStage):
                 continue
-            anchor = stage.losses.anchor
-            if anchor is not None and "neutral" in anchor.streams and self.streams.neutral is None:
+            kept = stage.losses.kept
+            if "neutral" in kept and self.streams.neutral is None:
                 raise ValueError("an anchor holds on to the neutral stream; say where its text is: streams.neutral")
+            if "drill" in kept and self.streams.drill is None:
+                raise ValueError("a loss is on the drill stream; say which kinds it is made of: streams.drill.kinds")
         return self
 
 

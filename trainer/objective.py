@@ -89,8 +89,7 @@ class Metabolism:
             names.append("fact")
         if losses.route:
             names.append("route")
-        held = set(losses.anchor.streams if losses.anchor else ()) | ({"logic"} if losses.practice else set())
-        return (*names, *sorted(held, reverse=True))
+        return (*names, *sorted(losses.kept, reverse=True))
 
     def count(self, batches: Mapping[str, Batch]) -> dict[str, float]:
         """See `Objective`."""
@@ -99,14 +98,10 @@ class Metabolism:
             first = float(fact.first_N.sum())
             counts |= {"reversal": float(len(fact.rows_M)), "never_knew": first}
             counts["unlikelihood"] = len(fact.rows_N) - first
-        for name, stream in (
-            ("route", "route"),
-            ("practice", "logic"),
-            ("anchor/logic", "logic"),
-            ("anchor/neutral", "neutral"),
-        ):
+        for stream in ("route", *self.losses.kept):
             if stream in batches:
-                counts[name] = float(len(batches[stream].rows_N))
+                names = (stream, f"practice/{stream}", f"anchor/{stream}")
+                counts |= dict.fromkeys(names, float(len(batches[stream].rows_N)))
         return counts
 
     def compute(
@@ -156,8 +151,9 @@ class Metabolism:
         logits_NV, hidden = model(at, layers)
         if anchor is not None and anchored:
             terms.append(Term(f"anchor/{stream}", anchor.weight, self._anchor(anchor, at, layers, logits_NV, hidden)))
-        if practice is not None and stream == "logic":
-            terms.append(Term("practice", practice.weight, cross_entropy(logits_NV, at.labels_N, _ones(at.labels_N))))
+        if practice is not None and stream in practice.streams:
+            loss = cross_entropy(logits_NV, at.labels_N, _ones(at.labels_N))
+            terms.append(Term(f"practice/{stream}", practice.weight, loss))
         return terms
 
     def _anchor(

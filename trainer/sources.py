@@ -7,7 +7,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from random import Random
 
-from trainer.config import FactsConfig, NeutralStreamConfig, PretrainConfig, RunConfig
+from trainer.config import FactsConfig, MixtureStreamConfig, NeutralStreamConfig, PretrainConfig, RunConfig
 from trainer.errors import FactsError, StreamError
 from trainer.fact import Target, Targets, read_targets
 from trainer.streams.encoder import Encoder
@@ -61,8 +61,6 @@ def streams_of(config: RunConfig, world: World, encoder: Encoder, folder: Path) 
         pieces = encoder.pieces_of([text for fact in world.facts for text in (fact.subject, fact.value)])
         world = replace(world, lexicon=replace(world.lexicon, pieces=pieces, pieced=streams.pieced))
     classes = classify(world.facts, encoder, streams.fact.classes, streams.fact.most_classes, config.facts.answer)
-    weights = emphasised(LOGIC_MIXTURE, streams.logic.emphasis)
-    logic = mixture(weights, patterns=streams.logic.kinds, fact_free=True, rough_share=streams.logic.rough_share)
     memory = mixture(LOGIC_MIXTURE, patterns=streams.route.kinds, fact_free=True, rough_share=streams.logic.rough_share)
     found: dict[str, Stream] = {
         name: FactStream(
@@ -71,9 +69,9 @@ def streams_of(config: RunConfig, world: World, encoder: Encoder, folder: Path) 
         )
         for name in ("fact", "never_knew")
     }  # fmt: skip
-    found["logic"] = MixtureStream(
-        "logic", world, encoder, logic, streams.logic.documents, streams.logic.row_tokens, seed
-    )
+    for name, written in (("logic", streams.logic), ("drill", streams.drill)):
+        if written is not None:
+            found[name] = _mixture_stream(name, written, world, encoder, seed)
     route = streams.route
     found["route"] = RouteStream(
         "route", world, encoder, memory, route.documents, route.row_tokens, seed,
@@ -85,6 +83,12 @@ def streams_of(config: RunConfig, world: World, encoder: Encoder, folder: Path) 
             "neutral", encoder, index_lines(paths), streams.neutral.documents, streams.neutral.row_tokens, seed
         )
     return found
+
+
+def _mixture_stream(name: str, config: MixtureStreamConfig, world: World, encoder: Encoder, seed: int) -> MixtureStream:
+    weights = emphasised(LOGIC_MIXTURE, config.emphasis)
+    documents = mixture(weights, patterns=config.kinds, fact_free=True, rough_share=config.rough_share)
+    return MixtureStream(name, world, encoder, documents, config.documents, config.row_tokens, seed)
 
 
 def neutral_files(config: NeutralStreamConfig, folder: Path) -> tuple[Path, ...]:

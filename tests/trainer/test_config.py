@@ -57,9 +57,17 @@ def test_a_file_that_cannot_be_used_says_where_and_why(change: dict[str, object]
     assert said in str(caught.value)
 
 
-def test_an_anchor_on_neutral_text_needs_the_text() -> None:
-    stage = {"kind": "metabolize", "steps": 1, "losses": {"anchor": {"streams": ["neutral"]}}}
-    with pytest.raises(ConfigError, match=r"streams\.neutral"):
+@pytest.mark.parametrize(
+    ("losses", "said"),
+    [
+        ({"anchor": {"streams": ["neutral"]}}, r"streams\.neutral"),
+        ({"anchor": {"streams": ["logic", "drill"]}}, r"streams\.drill\.kinds"),
+        ({"practice": {"streams": ["drill"]}}, r"streams\.drill\.kinds"),
+    ],
+)
+def test_a_loss_needs_the_stream_that_it_is_on(losses: dict[str, object], said: str) -> None:
+    stage = {"kind": "metabolize", "steps": 1, "losses": losses}
+    with pytest.raises(ConfigError, match=said):
         parse_config(RunConfig, PLAIN | {"stages": [stage]}, "run.yaml")
 
 

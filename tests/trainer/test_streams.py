@@ -8,14 +8,18 @@ from random import Random
 
 import numpy as np
 import pytest
+import torch
+from torch.nn.functional import cross_entropy
 
 from knowledge_store.protocol import Tag
 from tests.trainer.conftest import make_config
 from trainer.base_model import Base, load_base
 from trainer.chat import ChatFrame
-from trainer.config import BaseConfig, RunConfig
+from trainer.config import BaseConfig, LossesConfig, PracticeConfig, RunConfig
 from trainer.errors import StreamError
 from trainer.fact import Target
+from trainer.objective import Metabolism
+from trainer.reader import Reader, to_places
 from trainer.sources import streams_of, targets_of, world_of
 from trainer.streams.batch import Batch, Example, pack
 from trainer.streams.fact import FactStream, classify
@@ -233,6 +237,32 @@ def test_a_worker_prepares_while_the_loop_computes(streams: dict[str, Stream]) -
 
 
 FRAME = ChatFrame("<u>", "<t>", "<a>", "<e>", "<n>")
+
+
+def test_a_drill_is_of_its_kinds_alone_and_its_losses_are_means_of_their_own(
+    raw_run: dict[str, object], base: Base, tmp_path: Path
+) -> None:
+    drill = {"kinds": ["logic/problem_direct"], "documents": 5, "row_tokens": 96, "rough_share": 0.0}
+    config = make_config(raw_run, streams={**raw_run["streams"], "drill": drill})
+    streams = streams_of(config, world_of(config, targets_of(config.facts).facts), base.encoder, tmp_path)
+    drawn = streams["drill"]
+    assert isinstance(drawn, MixtureStream)
+    assert {drawn.draw(number, 0).kind for number in range(20)} == {"problem_direct"}
+    assert same(drawn.batch(3), drawn.batch(3))
+
+    reader = Reader(base.model).eval()
+    losses = LossesConfig(practice=PracticeConfig(weight=0.5, streams=("logic", "drill")))
+    objective = Metabolism(losses, reader, None)
+    assert objective.passes == ("logic", "drill")
+    batches = {name: streams[name].batch(0) for name in objective.passes}
+    counts = objective.count(batches)
+    places = {name: to_places(batch, torch.device("cpu")) for name, batch in batches.items()}
+    for name, at in places.items():
+        (term,) = objective.compute(reader, name, places, counts, 0)
+        with torch.no_grad():
+            expected = cross_entropy(reader(at)[0], at.labels_N)
+        assert (term.name, term.weight) == (f"practice/{name}", 0.5)
+        assert float(term.loss.sum.detach()) / counts[term.name] == pytest.approx(float(expected), rel=1e-5)
 
 
 def test_neutral_lines_are_text_or_messages() -> None:
