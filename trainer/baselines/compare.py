@@ -203,7 +203,7 @@ class _Bench:
     @cached_property
     def made_of(self) -> str:
         """What every row depends on: the settings, and the weights of base and control."""
-        shared = self.config.model_dump_json(exclude={"output", "methods", "life", "sequences", "vision"})
+        shared = _said(self.config, exclude={"output", "methods", "life", "sequences", "vision"})
         models = (self.base, *(() if self.control is None else (self.control,)))
         return "/".join((shared, *(digest(one.model) for one in models)))
 
@@ -249,9 +249,9 @@ def compare(config: CompareConfig, only: Sequence[str] = ()) -> Comparison:
 def _settings(bench: _Bench, method: Method) -> str:
     """What the row of a method depends on, beside what every row does; a made core that cannot be used is refused."""
     life = bench.config.life
-    lives = life.model_dump_json() if life is not None and life.method == method.name else ""
+    lives = _said(life) if life is not None and life.method == method.name else ""
     made = digest(_load_made(bench, method)) if isinstance(method, Made) else ""
-    return method.model_dump_json() + lives + made
+    return _said(method) + lives + made
 
 
 def _load_made(bench: _Bench, method: Made) -> PreTrainedModel:
@@ -298,7 +298,7 @@ def _strings(bench: _Bench, rows: Sequence[Row]) -> tuple[SequenceRow, ...]:
     if config is None:
         return ()
     methods, path = _for_strings(bench.config, rows), bench.config.output / _STRINGS
-    made_of = _digest(bench.made_of, config.model_dump_json(), *(method.model_dump_json() for method in methods))
+    made_of = _digest(bench.made_of, _said(config), *map(_said, methods))
     kept = _kept(path, made_of)
     if kept is None:
         made = compare_sequences(config, methods, bench.shop, bench.exam, bench.base, bench.profile, say)
@@ -310,12 +310,17 @@ def _labels(config: CompareConfig) -> tuple[VisionRow, ...]:
     """The table of wrong labels, kept or made."""
     if config.vision is None:
         return ()
-    path, made_of = config.output / _LABELS, _digest(config.vision.model_dump_json())
+    path, made_of = config.output / _LABELS, _digest(_said(config.vision))
     kept = _kept(path, made_of)
     if kept is None:
         say("wrong labels")
         kept = _keep(path, _Kept(made_of=made_of, vision=compare_vision(config.vision)))
     return kept.vision
+
+
+def _said(settings: Strict, exclude: set[str] | None = None) -> str:
+    """Settings as far as they are no defaults, so that an option which is new in the code makes no row anew."""
+    return settings.model_dump_json(exclude_defaults=True, exclude=exclude)
 
 
 def _digest(*parts: str) -> str:
