@@ -140,6 +140,12 @@ def test_only_a_method_that_is_applied_can_take_out_more(micro, tmp_path: Path, 
         _with_a_core(micro, tmp_path, micro.mask, life={"method": name})
 
 
+class _Later(CompareConfig):
+    """The settings of a later release."""
+
+    an_option: int = 3
+
+
 def test_a_comparison_that_is_taken_up_again_examines_only_what_is_missing(
     micro, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
@@ -163,5 +169,7 @@ def test_a_comparison_that_is_taken_up_again_examines_only_what_is_missing(
     assert examined == ["made", "mask"]
     for before, after in zip(first.rows, again.rows, strict=True):
         assert (before.report.figures, before.report.verdicts) == (after.report.figures, after.report.verdicts)
+    compare(_Later.model_validate(config.model_dump()))
+    assert examined == ["made", "mask"], "an option that is new in the code makes no row anew"
     compare(config.model_copy(update={"seed": 12}))
     assert examined == ["made", "mask", "base", "made", "mask"], "another exam is another comparison"
