@@ -314,6 +314,21 @@ def averaged_stages(stages: Sequence[Stage]) -> frozenset[int]:
     return frozenset(numbers)
 
 
+def check_streams(stages: Sequence[Stage], streams: StreamsConfig) -> None:
+    """Refuse losses on a stream that is not there.
+
+    Raises:
+        ValueError: which stream, and what to name for it.
+    """
+    kept = {
+        name for stage in stages if isinstance(stage, MetabolizeStage | RegenerateStage) for name in stage.losses.kept
+    }
+    if "neutral" in kept and streams.neutral is None:
+        raise ValueError("an anchor holds on to the neutral stream; say where its text is: streams.neutral")
+    if "drill" in kept and streams.drill is None:
+        raise ValueError("a loss is on the drill stream; say which kinds it is made of: streams.drill.kinds")
+
+
 # --- How a run behaves -----------------------------------------------------------------------------------------------
 
 
@@ -367,13 +382,7 @@ class RunConfig(Strict):
         for stage in self.stages:
             if isinstance(stage, PerturbStage) and stage.flat is not None and self.compute.shard:
                 raise ValueError("flat needs whole matrices and does not go together with compute.shard")
-            if not isinstance(stage, MetabolizeStage | RegenerateStage):
-                continue
-            kept = stage.losses.kept
-            if "neutral" in kept and self.streams.neutral is None:
-                raise ValueError("an anchor holds on to the neutral stream; say where its text is: streams.neutral")
-            if "drill" in kept and self.streams.drill is None:
-                raise ValueError("a loss is on the drill stream; say which kinds it is made of: streams.drill.kinds")
+        check_streams(self.stages, self.streams)
         return self
 
 

@@ -98,10 +98,11 @@ class Metabolism:
             first = float(fact.first_N.sum())
             counts |= {"reversal": float(len(fact.rows_M)), "never_knew": first}
             counts["unlikelihood"] = len(fact.rows_N) - first
-        for stream in ("route", *self.losses.kept):
-            if stream in batches:
-                names = (stream, f"practice/{stream}", f"anchor/{stream}")
-                counts |= dict.fromkeys(names, float(len(batches[stream].rows_N)))
+        if (route := batches.get("route")) is not None:
+            counts["route"] = float(len(route.rows_N))
+        for name, loss in (("practice", self.losses.practice), ("anchor", self.losses.anchor)):
+            for stream in () if loss is None else loss.streams:
+                counts[f"{name}/{stream}"] = float(len(batches[stream].rows_N))
         return counts
 
     def compute(

@@ -236,9 +236,6 @@ def test_a_worker_prepares_while_the_loop_computes(streams: dict[str, Stream]) -
         assert feed.waited_s - before < 0.2
 
 
-FRAME = ChatFrame("<u>", "<t>", "<a>", "<e>", "<n>")
-
-
 def test_a_drill_is_of_its_kinds_alone_and_its_losses_are_means_of_their_own(
     raw_run: dict[str, object], base: Base, tmp_path: Path
 ) -> None:
@@ -263,6 +260,9 @@ def test_a_drill_is_of_its_kinds_alone_and_its_losses_are_means_of_their_own(
             expected = cross_entropy(reader(at)[0], at.labels_N)
         assert (term.name, term.weight) == (f"practice/{name}", 0.5)
         assert float(term.loss.sum.detach()) / counts[term.name] == pytest.approx(float(expected), rel=1e-5)
+
+
+FRAME = ChatFrame("<u>", "<t>", "<a>", "<e>", "<n>")
 
 
 def test_neutral_lines_are_text_or_messages() -> None:

@@ -31,6 +31,7 @@ from trainer.baselines.memorized import (
 from trainer.baselines.method import (
     Applied,
     ByCurvature,
+    ByStages,
     BySubnet,
     Made,
     Method,
@@ -50,6 +51,7 @@ from trainer.config import (
     RunConfig,
     StreamsConfig,
     Strict,
+    check_streams,
     parse_config,
 )
 from trainer.errors import BaseModelError, ConfigError, NotFiniteError
@@ -100,6 +102,13 @@ class CompareConfig(Strict):
                 f"life.method takes out more facts: it names one that is applied here ({', '.join(applied)}), not a "
                 f"made core, and {self.life.method} is none"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _streams_exist(self) -> "CompareConfig":
+        for method in self.methods:
+            if isinstance(method, ByStages):
+                check_streams(method.stages, self.streams)
         return self
 
 
@@ -319,7 +328,10 @@ def _labels(config: CompareConfig) -> tuple[VisionRow, ...]:
 
 
 def _said(settings: Strict, exclude: set[str] | None = None) -> str:
-    """Settings as far as they are no defaults, so that an option which is new in the code makes no row anew."""
+    """Settings as far as they are no defaults, so that an option which is new in the code makes no row anew.
+
+    Nor does a default that is another one now: as with the code's version, a digest does not know it.
+    """
     return settings.model_dump_json(exclude_defaults=True, exclude=exclude)
 
 

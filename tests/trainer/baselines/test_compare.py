@@ -140,6 +140,16 @@ def test_only_a_method_that_is_applied_can_take_out_more(micro, tmp_path: Path, 
         _with_a_core(micro, tmp_path, micro.mask, life={"method": name})
 
 
+@pytest.mark.parametrize("stream", ["neutral", "drill"])
+def test_a_method_on_a_stream_that_is_not_there_is_refused_before_any_work(micro, tmp_path: Path, stream: str):
+    stage = {"kind": "regenerate", "steps": 1, "losses": {"anchor": {"streams": [stream]}}}
+    with pytest.raises(ConfigError, match=rf"streams\.{stream}"):
+        _with_a_core(
+            micro, tmp_path, micro.mask,
+            methods=[{"name": "ours", "title": "Ours", "kind": "stages", "stages": [stage]}],
+        )  # fmt: skip
+
+
 class _Later(CompareConfig):
     """The settings of a later release."""
 
