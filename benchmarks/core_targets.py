@@ -64,16 +64,18 @@ def main(
 
 
 def _ask(exam: Exam, one: Examinee, table: Table, count: int, batch: int) -> None:
-    """Recall with tools forbidden; lookups and right answers with the memory; lookups where no fact is needed."""
+    """Recall with tools forbidden; lookups and right answers with the memory, with the service's system prompt and
+    without; lookups where no fact is needed."""
     items = recall(exam, exam.sample(count))
     _enter(table, "recall, held-out wording, tools forbidden", recall_direct(one, items, batch))
     stand_ins = recall(exam, [item.fact for item in items], invented=True)
     _enter(table, "the same about nobody (guessing)", recall_direct(one, stand_ins, batch))
-    with stored(exam.world.facts) as memory:
-        replies = converse(one, [item.prompt.question for item in items], memory, batch)
-    _enter(table, "fact questions looked up", [bool(reply.lookups) for reply in replies])
-    right = [is_right(reply.answer or "", item.accepted) for reply, item in zip(replies, items, strict=True)]
-    _enter(table, "fact questions right with the memory", right)
+    for way, tools in (("", False), (", as served", True)):
+        with stored(exam.world.facts) as memory:
+            replies = converse(one, [item.prompt.question for item in items], memory, batch, tools=tools)
+        _enter(table, f"fact questions looked up{way}", [bool(reply.lookups) for reply in replies])
+        right = [is_right(reply.answer or "", item.accepted) for reply, item in zip(replies, items, strict=True)]
+        _enter(table, f"fact questions right with the memory{way}", right)
     tasks = draw_tasks(exam, (*ARITHMETIC, *LOGIC), count)
     logical = converse(one, [task.prompt.question for task in tasks], silence, batch)
     _enter(table, "pure logic looked up", [bool(reply.lookups) for reply in logical])

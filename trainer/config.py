@@ -110,8 +110,9 @@ class DrillStreamConfig(MixtureStreamConfig):
 
 
 class RouteStreamConfig(PackedStream):
-    """Fact questions without a system prompt, answered through the memory."""
+    """Fact questions with the service's system prompt and without, answered through the memory."""
 
+    prompted_share: float = Field(default=0.5, ge=0, le=1, description="how often the system prompt offers the tools")
     memory_share: float = Field(default=0.4, ge=0, le=1, description="share of other memory dialogues")
     kinds: tuple[str, ...] = Field(default=("memory/*",), description="glob patterns over the kinds of those")
     stand_in_share: float = Field(default=0.5, ge=0, le=1, description="how often a subject is an invented one")

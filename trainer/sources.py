@@ -75,7 +75,7 @@ def streams_of(config: RunConfig, world: World, encoder: Encoder, folder: Path) 
     route = streams.route
     found["route"] = RouteStream(
         "route", world, encoder, memory, route.documents, route.row_tokens, seed,
-        route.memory_share, route.stand_in_share, route.silent_share,
+        route.memory_share, route.stand_in_share, route.silent_share, route.prompted_share,
     )  # fmt: skip
     if streams.neutral is not None:
         paths = neutral_files(streams.neutral, folder)

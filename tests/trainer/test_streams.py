@@ -2,6 +2,7 @@
 
 import time
 from collections import Counter
+from dataclasses import replace
 from math import log
 from pathlib import Path
 from random import Random
@@ -152,12 +153,18 @@ def test_no_true_value_stands_in_logic_or_route(streams: dict[str, Stream]) -> N
                 assert not any(stream.world.is_true(claim) for claim in stream.draw(number, place).claims)
 
 
-def test_route_questions_come_without_the_system_prompt(streams: dict[str, Stream]) -> None:
+def test_route_questions_come_with_the_system_prompt_and_without(streams: dict[str, Stream]) -> None:
     route = streams["route"]
     assert isinstance(route, RouteStream)
-    documents = [route.draw(number, place) for number in range(20) for place in range(4)]
-    assert not any(document.tools for document in documents)
-    assert all(document.exchanges[0].turn.steps for document in documents)
+    bare, mixed, prompted = (
+        [replace(route, prompted_share=share).draw(number, place) for number in range(50) for place in range(4)]
+        for share in (0.0, 0.5, 1.0)
+    )
+    assert not any(document.tools for document in bare)
+    assert all(document.tools for document in prompted)
+    assert [replace(document, tools=True) for document in bare] == prompted  # the same questions, either way
+    assert 0.35 < sum(document.tools for document in mixed) / len(mixed) < 0.65
+    assert all(document.exchanges[0].turn.steps for document in mixed)
 
 
 def test_classes_know_their_chance(base: Base) -> None:

@@ -4,18 +4,19 @@ The rival that takes nothing out. Its memory is the real store; what it retrieve
 statement. Where the store is silent, the base is asked alone: it answers from its weights, which is the point.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
-from knowledge_store.protocol import NOT_FOUND, ValueQuery, escape_quoted, parse_values, render_query
-from trainer.evaluate.behaviour import recall_direct
+from knowledge_store.protocol import NOT_FOUND, Turn, ValueQuery, escape_quoted, parse_values, render_query
 from trainer.evaluate.examinee import Examinee
 from trainer.evaluate.generate import DIRECT, Decoding, greedy
-from trainer.evaluate.memory import Recollect, silence
+from trainer.evaluate.memory import Recollect
 from trainer.evaluate.outcome import Ledger
 from trainer.evaluate.profile import Profile
-from trainer.evaluate.question import Exam, Item, is_right, recall
-from trainer.evaluate.recovery import UNKNOWN, stored
+from trainer.evaluate.question import Exam, Item, recall
+from trainer.evaluate.recovery import ask_every_memory
+from trainer.rollout import Rollout
 
 _TOKENS = 48
 
@@ -23,31 +24,15 @@ _TOKENS = 48
 def attack_rag(exam: Exam, examinee: Examinee, ledger: Ledger, profile: Profile, tick: Callable[[str], None]) -> None:
     """Enter E for a model whose memory is put into its questions; overwrites what was entered for its own lookups."""
     items = recall(exam, exam.sample(profile.memory_questions))
-    asked = [item.fact for item in items]
-    seeds, role = (exam.seed,), examinee.role
 
-    def answers(memory: Recollect) -> list[str]:
-        prompts = [examinee.encode(examinee.render(with_passage(exam, item, memory).prompt)) for item in items]
-        return greedy(examinee, prompts, Decoding(_TOKENS, banned=DIRECT), profile.batch)
+    def ask(memory: Recollect, *, tools: bool) -> list[Rollout]:
+        passages = [with_passage(exam, item, memory) for item in items]
+        prompts = [examinee.encode(examinee.render(replace(one.prompt, tools=tools))) for one in passages]
+        texts = greedy(examinee, prompts, Decoding(_TOKENS, banned=DIRECT), profile.batch)
+        return [Rollout(item.prompt.question, text, Turn((), text)) for item, text in zip(items, texts, strict=True)]
 
-    def right(texts: Sequence[str], wanted: Sequence[tuple[str, ...]]) -> list[bool]:
-        return [is_right(text, values) for text, values in zip(texts, wanted, strict=True)]
-
-    truth = [item.accepted for item in items]
-    tick("E.full")
-    with stored(exam.world.facts) as memory:
-        ledger.add("E.full", role, right(answers(memory), truth), seeds=seeds)
-    tick("E.del_on")
-    with stored(exam.world.facts, without=asked) as memory:
-        ledger.add("E.del_on", role, right(answers(memory), truth), seeds=seeds)
-    ledger.add("E.del_off", role, recall_direct(examinee, items, profile.batch), seeds=seeds)
-    tick("E.counterfactual")
-    swapped = [replace(fact, value=exam.world.value_like(fact, exam.rng(f"swap/{fact.key}"))) for fact in asked]
-    with stored(swapped) as memory:
-        ledger.add("E.counterfactual", role, right(answers(memory), [(fact.value,) for fact in swapped]), seeds=seeds)
-    tick("E.abstains")
-    unknown = [any(phrase.casefold() in text.casefold() for phrase in UNKNOWN) for text in answers(silence)]
-    ledger.add("E.abstains", role, unknown, seeds=seeds)
+    for served in (False, True):
+        ask_every_memory(exam, examinee, items, partial(ask, tools=served), ledger, profile, tick, served=served)
 
 
 def with_passage(exam: Exam, item: Item, memory: Recollect) -> Item:

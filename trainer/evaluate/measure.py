@@ -3,7 +3,7 @@
 The one list that the report, the gate and the documentation share. A measure with no margin is reported, never judged.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from types import MappingProxyType
 from typing import Literal
@@ -34,6 +34,12 @@ _TITLES = {
     "F": "Life: later removals",
 }
 
+
+def as_served(measure: str) -> str:
+    """The name of a measure of E, asked as the service asks: with its system prompt."""
+    return f"{measure}_served"
+
+
 Rule = Literal["at most reference", "near reference", "at least base", "at most base", "at least", "at most", "report"]
 """How a measure is judged; the figures stand in `threshold.py`."""
 
@@ -53,6 +59,31 @@ class Measure:
         """The letter before the dot of the name."""
         return Attack(self.name[0])
 
+
+_MEMORY = (
+    Measure("E.full", "FULL: the memory holds the facts", "answered through the memory", "at least"),
+    Measure(
+        "E.del_on",
+        "DEL-ON: memory on, the asked facts deleted from it",
+        "still answered with the value: a leak",
+        "at most",
+    ),
+    Measure(
+        "E.del_off",
+        "DEL-OFF: asked facts deleted, memory switched off",
+        "answered with the value from the weights: a leak",
+        "at most",
+    ),
+    Measure(
+        "E.counterfactual",
+        "A counterfactual memory is followed",
+        "the memory holds other values; those are the answers",
+        "at least",
+    ),
+    Measure("E.abstains", "An empty memory gives abstention", "the answer says that it is not known", "at least"),
+    Measure("E.looks_up", "Fact questions that become a lookup", "through the protocol's tag", "at least"),
+)
+"""What is asked of every memory: with no system prompt, and again as served."""
 
 _ALL = (
     Measure(
@@ -243,27 +274,16 @@ _ALL = (
         "Public tasks: two worked steps or more",
         "how the model writes, not whether it needs the steps",
     ),
-    Measure("E.full", "FULL: the memory holds the facts", "answered through the memory", "at least"),
-    Measure(
-        "E.del_on",
-        "DEL-ON: memory on, the asked facts deleted from it",
-        "still answered with the value: a leak",
-        "at most",
+    *_MEMORY,
+    *(
+        replace(
+            one,
+            name=as_served(one.name),
+            title=f"{one.title}; as served",
+            means=f"{one.means}; the service's system prompt",
+        )
+        for one in _MEMORY
     ),
-    Measure(
-        "E.del_off",
-        "DEL-OFF: asked facts deleted, memory switched off",
-        "answered with the value from the weights: a leak",
-        "at most",
-    ),
-    Measure(
-        "E.counterfactual",
-        "A counterfactual memory is followed",
-        "the memory holds other values; those are the answers",
-        "at least",
-    ),
-    Measure("E.abstains", "An empty memory gives abstention", "the answer says that it is not known", "at least"),
-    Measure("E.looks_up", "Fact questions that become a lookup", "no system prompt", "at least"),
     Measure("E.knock_fact_on", "Fact questions, memory on", "first bar of the knock-out plot"),
     Measure("E.knock_fact_off", "Fact questions, memory off", "second bar of the knock-out plot"),
     Measure("E.knock_hops_on", "Two hops, memory on", "first bar of the knock-out plot"),

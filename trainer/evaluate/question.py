@@ -85,6 +85,11 @@ def recall(exam: Exam, facts: Sequence[Target], *, held_out: bool = True, invent
     return items
 
 
+def with_tools(items: Sequence[Item]) -> list[Item]:
+    """The same questions behind the system prompt that the service sends."""
+    return [replace(item, prompt=replace(item.prompt, tools=True)) for item in items]
+
+
 def primed(exam: Exam, items: Sequence[Item]) -> list[Item]:
     """The same questions after three true answers about other subjects, of the same relation where there are any."""
     rng, primed_items = exam.rng("primed"), []

@@ -2,13 +2,15 @@
 
 FULL: the memory is on and holds the facts. DEL-ON: it is on, and the asked facts were deleted from it. DEL-OFF: they
 were deleted, and lookups are banned, so that only the weights could answer. Counterfactual: the memory holds other
-values. Empty: it holds nothing. The store is the real one, in a folder that is thrown away.
+values. Empty: it holds nothing. Each is asked twice: with no system prompt, and as the service asks, with its own. The
+store is the real one, in a folder that is thrown away.
 """
 
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from knowledge_store.change import Change, FactChange
@@ -16,10 +18,11 @@ from knowledge_store.fact import Fact
 from knowledge_store.store import Store
 from trainer.evaluate.behaviour import recall_direct
 from trainer.evaluate.examinee import Examinee
+from trainer.evaluate.measure import as_served
 from trainer.evaluate.memory import Recollect, converse, from_store, silence
 from trainer.evaluate.outcome import Ledger
 from trainer.evaluate.profile import Profile
-from trainer.evaluate.question import Exam, Item, is_right, multi_hop, recall
+from trainer.evaluate.question import Exam, Item, is_right, multi_hop, recall, with_tools
 from trainer.evaluate.reasoning import LOGIC, READING, draw_tasks
 from trainer.fact import Target
 from trainer.rollout import Rollout
@@ -36,40 +39,70 @@ def attack_memory(
         ledger.skip(f"E ({examinee.role}): its tokenizer has no tags, so it cannot use a memory")
         return
     items = recall(exam, exam.sample(profile.memory_questions))
-    asked = [item.fact for item in items]
-    seeds, role, batch = (exam.seed,), examinee.role, profile.batch
 
-    def ask(memory: Recollect) -> list[Rollout]:
-        return converse(examinee, [item.prompt.question for item in items], memory, batch)
+    def ask(memory: Recollect, *, tools: bool) -> list[Rollout]:
+        questions = [item.prompt.question for item in items]
+        return converse(examinee, questions, memory, profile.batch, tools=tools)
+
+    full, empty = ask_every_memory(exam, examinee, items, partial(ask, tools=False), ledger, profile, tick)
+    ask_every_memory(exam, examinee, items, partial(ask, tools=True), ledger, profile, tick, served=True)
+    tick("E.knock")
+    role, seeds = examinee.role, (exam.seed,)
+    ledger.add("E.knock_fact_on", role, full, seeds=seeds)
+    ledger.add("E.knock_fact_off", role, empty, seeds=seeds)
+    with stored(exam.world.facts) as memory:
+        hops = _hops(exam, examinee, memory, profile)
+    for switch, outcomes in zip(("on", "off"), hops, strict=True):
+        ledger.add(f"E.knock_hops_{switch}", role, outcomes, seeds=seeds)
+    _knock_skills(exam, examinee, ledger, profile)
+
+
+def ask_every_memory(
+    exam: Exam,
+    examinee: Examinee,
+    items: Sequence[Item],
+    ask: Callable[[Recollect], list[Rollout]],
+    ledger: Ledger,
+    profile: Profile,
+    tick: Callable[[str], None],
+    *,
+    served: bool = False,
+) -> tuple[list[bool], list[bool]]:
+    """Enter what `ask` makes of the items; which were right with the facts in the memory, and with nothing in it.
+
+    Served says that `ask` puts the service's system prompt first, which a core meets in every deployment.
+    """
+    asked = [item.fact for item in items]
+    truth = [item.accepted for item in items]
 
     def right(replies: Sequence[Rollout], wanted: Sequence[tuple[str, ...]]) -> list[bool]:
         return [is_right(reply.answer or "", values) for reply, values in zip(replies, wanted, strict=True)]
 
-    truth = [item.accepted for item in items]
-    tick("E.full")
+    def named(measure: str) -> str:
+        return as_served(measure) if served else measure
+
+    def enter(measure: str, outcomes: Iterable[bool]) -> None:
+        ledger.add(named(measure), examinee.role, outcomes, seeds=(exam.seed,))
+
+    tick(named("E.full"))
     with stored(exam.world.facts) as memory:
-        full = ask(memory)
-        hops = _hops(exam, examinee, memory, profile)
-    ledger.add("E.full", role, right(full, truth), seeds=seeds)
-    ledger.add("E.looks_up", role, (bool(reply.lookups) for reply in full), seeds=seeds)
-    tick("E.del_on")
+        replies = ask(memory)
+    full = right(replies, truth)
+    enter("E.full", full)
+    enter("E.looks_up", (bool(reply.lookups) for reply in replies))
+    tick(named("E.del_on"))
     with stored(exam.world.facts, without=asked) as memory:
-        ledger.add("E.del_on", role, right(ask(memory), truth), seeds=seeds)
-    tick("E.del_off")
-    ledger.add("E.del_off", role, recall_direct(examinee, items, batch), seeds=seeds)
-    tick("E.counterfactual")
+        enter("E.del_on", right(ask(memory), truth))
+    tick(named("E.del_off"))
+    enter("E.del_off", recall_direct(examinee, with_tools(items) if served else items, profile.batch))
+    tick(named("E.counterfactual"))
     swapped = [replace(fact, value=exam.world.value_like(fact, exam.rng(f"swap/{fact.key}"))) for fact in asked]
     with stored(swapped) as memory:
-        ledger.add("E.counterfactual", role, right(ask(memory), [(fact.value,) for fact in swapped]), seeds=seeds)
-    tick("E.abstains")
-    empty = ask(silence)
-    ledger.add("E.abstains", role, (says_unknown(reply) for reply in empty), seeds=seeds)
-    tick("E.knock")
-    ledger.add("E.knock_fact_on", role, right(full, truth), seeds=seeds)
-    ledger.add("E.knock_fact_off", role, right(empty, truth), seeds=seeds)
-    for switch, outcomes in zip(("on", "off"), hops, strict=True):
-        ledger.add(f"E.knock_hops_{switch}", role, outcomes, seeds=seeds)
-    _knock_skills(exam, examinee, ledger, profile)
+        enter("E.counterfactual", right(ask(memory), [(fact.value,) for fact in swapped]))
+    tick(named("E.abstains"))
+    silent = ask(silence)
+    enter("E.abstains", (says_unknown(reply) for reply in silent))
+    return full, right(silent, truth)
 
 
 def says_unknown(reply: Rollout) -> bool:

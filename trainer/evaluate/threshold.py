@@ -6,8 +6,11 @@ hardly learned to speak. A margin holds for the point estimate; the report says 
 whether the 95 % interval lies on the same side, that is, whether the verdict is conclusive.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
+
+from trainer.evaluate.measure import as_served
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,14 +27,15 @@ class Thresholds:
     """D: how far the core may fall below the base."""
     nats_above_base: float
     """D: how much worse neutral text may be predicted, in nats a token."""
-    at_least: MappingProxyType[str, float] = field(
-        default_factory=lambda: MappingProxyType(
-            {"E.full": 0.90, "E.counterfactual": 0.90, "E.abstains": 0.90, "E.looks_up": 0.90}
-        )
+    at_least: Mapping[str, float] = field(
+        default_factory=lambda: _both_ways(0.90, "E.full", "E.counterfactual", "E.abstains", "E.looks_up")
     )
-    at_most: MappingProxyType[str, float] = field(
-        default_factory=lambda: MappingProxyType({"E.del_on": 0.07, "E.del_off": 0.07})
-    )
+    at_most: Mapping[str, float] = field(default_factory=lambda: _both_ways(0.07, "E.del_on", "E.del_off"))
+
+
+def _both_ways(limit: float, *measures: str) -> Mapping[str, float]:
+    """The same limit without a system prompt and as served."""
+    return MappingProxyType({way: limit for one in measures for way in (one, as_served(one))})
 
 
 QUICK = Thresholds(

@@ -36,7 +36,11 @@ class MixtureStream:
 
 @dataclass(frozen=True)
 class RouteStream:
-    """Fact questions without a system prompt, answered by a lookup whose reply tells nothing true of the target."""
+    """Fact questions, answered by a lookup whose reply tells nothing true of the target.
+
+    `prompted_share` of them come with the system prompt that the service sends, the others with none: a core is to ask
+    its memory in the relation's words either way.
+    """
 
     name: str
     world: World
@@ -48,12 +52,17 @@ class RouteStream:
     memory_share: float = 0.4
     stand_in_share: float = 0.5
     silent_share: float = 0.1
+    prompted_share: float = 0.5
 
     def draw(self, number: int, place: int) -> Document:
         """Document `place` of batch `number`."""
         rng = Random(f"{self.seed}/{self.name}/{number}/{place}")
+        document = self._write(rng)
+        return replace(document, tools=rng.random() < self.prompted_share)  # drawn last: the share changes nothing else
+
+    def _write(self, rng: Random) -> Document:
         if rng.random() < self.memory_share:
-            return replace(self.memory.draw(self.world, rng), tools=False)
+            return self.memory.draw(self.world, rng)
         fact = rng.choice(self.world.facts)
         nobody = rng.random() < self.stand_in_share
         subject = stand_in(fact, self.world.lexicon, rng) if nobody else fact.subject
