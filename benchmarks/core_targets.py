@@ -21,13 +21,12 @@ from trainer.evaluate.generate import DIRECT, TOOL_TAGS
 from trainer.evaluate.memory import converse, silence
 from trainer.evaluate.outcome import Role
 from trainer.evaluate.profile import QUICK_PROFILE
-from trainer.evaluate.question import Exam, Item, is_right, recall
+from trainer.evaluate.question import Exam, recall
 from trainer.evaluate.reasoning import ARITHMETIC, LOGIC, READING, answers, draw_tasks, grade
-from trainer.evaluate.recovery import stored
+from trainer.evaluate.recovery import are_right, stored
 from trainer.evaluate.relearning import Relearning, facts_stream, halves, relearn
 from trainer.evaluate.run import Request, read_exam, say
 from trainer.evaluate.statistic import interval
-from trainer.rollout import Rollout
 
 Table = dict[str, tuple[float, float, float, int]]
 """By measure: the share, the bounds of its 95 % interval, and of how many."""
@@ -71,21 +70,17 @@ def _ask(exam: Exam, one: Examinee, table: Table, count: int, batch: int) -> Non
     _enter(table, "recall, held-out wording, tools forbidden", recall_direct(one, items, batch))
     stand_ins = recall(exam, [item.fact for item in items], invented=True)
     _enter(table, "the same about nobody (guessing)", recall_direct(one, stand_ins, batch))
-    questions = [item.prompt.question for item in items]
-    for way, tools in (("", False), (", as served", True)):
-        with stored(exam.world.facts) as memory:
+    questions, truth = [item.prompt.question for item in items], [item.accepted for item in items]
+    with stored(exam.world.facts) as memory:
+        for way, tools in (("", False), (", as served", True)):
             replies = converse(one, questions, memory, batch, tools=tools)
-        _enter(table, f"fact questions looked up{way}", [bool(reply.lookups) for reply in replies])
-        _enter(table, f"fact questions right with the memory{way}", _right(replies, items))
-        empty = converse(one, questions, silence, batch, tools=tools)
-        _enter(table, f"fact questions right with an empty memory{way}", _right(empty, items))
+            _enter(table, f"fact questions looked up{way}", [bool(reply.lookups) for reply in replies])
+            _enter(table, f"fact questions right with the memory{way}", are_right(replies, truth))
+            empty = converse(one, questions, silence, batch, tools=tools)
+            _enter(table, f"fact questions right with an empty memory{way}", are_right(empty, truth))
     tasks = draw_tasks(exam, (*ARITHMETIC, *LOGIC), count)
     logical = converse(one, [task.prompt.question for task in tasks], silence, batch)
     _enter(table, "pure logic looked up", [bool(reply.lookups) for reply in logical])
-
-
-def _right(replies: Sequence[Rollout], items: Sequence[Item]) -> list[bool]:
-    return [is_right(reply.answer or "", item.accepted) for reply, item in zip(replies, items, strict=True)]
 
 
 def _skills(exam: Exam, one: Examinee, table: Table, count: int, batch: int) -> None:

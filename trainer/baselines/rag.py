@@ -6,7 +6,6 @@ statement. Where the store is silent, the base is asked alone: it answers from i
 
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 
 from knowledge_store.protocol import NOT_FOUND, Turn, ValueQuery, escape_quoted, parse_values, render_query
 from trainer.evaluate.examinee import Examinee
@@ -31,8 +30,7 @@ def attack_rag(exam: Exam, examinee: Examinee, ledger: Ledger, profile: Profile,
         texts = greedy(examinee, prompts, Decoding(_TOKENS, banned=DIRECT), profile.batch)
         return [Rollout(item.prompt.question, text, Turn((), text)) for item, text in zip(items, texts, strict=True)]
 
-    for served in (False, True):
-        ask_every_memory(exam, examinee, items, partial(ask, tools=served), ledger, profile, tick, served=served)
+    ask_every_memory(exam, examinee, items, ask, ledger, profile, tick)
 
 
 def with_passage(exam: Exam, item: Item, memory: Recollect) -> Item:

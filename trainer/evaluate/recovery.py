@@ -10,8 +10,8 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
+from typing import Protocol
 
 from knowledge_store.change import Change, FactChange
 from knowledge_store.fact import Fact
@@ -44,65 +44,70 @@ def attack_memory(
         questions = [item.prompt.question for item in items]
         return converse(examinee, questions, memory, profile.batch, tools=tools)
 
-    full, empty = ask_every_memory(exam, examinee, items, partial(ask, tools=False), ledger, profile, tick)
-    ask_every_memory(exam, examinee, items, partial(ask, tools=True), ledger, profile, tick, served=True)
+    full, empty = ask_every_memory(exam, examinee, items, ask, ledger, profile, tick)
     tick("E.knock")
     role, seeds = examinee.role, (exam.seed,)
     ledger.add("E.knock_fact_on", role, full, seeds=seeds)
     ledger.add("E.knock_fact_off", role, empty, seeds=seeds)
     with stored(exam.world.facts) as memory:
-        hops = _hops(exam, examinee, memory, profile)
-    for switch, outcomes in zip(("on", "off"), hops, strict=True):
-        ledger.add(f"E.knock_hops_{switch}", role, outcomes, seeds=seeds)
-    _knock_skills(exam, examinee, ledger, profile)
+        _knock_hops(exam, examinee, ledger, memory, profile)
+        _knock_skills(exam, examinee, ledger, memory, profile)
+
+
+class Ask(Protocol):
+    """What answers all questions."""
+
+    def __call__(self, memory: Recollect, *, tools: bool) -> list[Rollout]:
+        """Answer them with this memory at hand; `tools` puts the service's system prompt first."""
 
 
 def ask_every_memory(
     exam: Exam,
     examinee: Examinee,
     items: Sequence[Item],
-    ask: Callable[[Recollect], list[Rollout]],
+    ask: Ask,
     ledger: Ledger,
     profile: Profile,
     tick: Callable[[str], None],
-    *,
-    served: bool = False,
 ) -> tuple[list[bool], list[bool]]:
-    """Enter what `ask` makes of the items; which were right with the facts in the memory, and with nothing in it.
+    """Enter what `ask` makes of the items, with no system prompt and as served.
 
-    Served says that `ask` puts the service's system prompt first, which a core meets in every deployment.
+    Returns which were right with no system prompt, with the facts in the memory and with nothing in it.
     """
     asked = [item.fact for item in items]
     truth = [item.accepted for item in items]
 
-    def right(replies: Sequence[Rollout], wanted: Sequence[tuple[str, ...]]) -> list[bool]:
-        return [is_right(reply.answer or "", values) for reply, values in zip(replies, wanted, strict=True)]
+    def enter(measure: str, ways: Sequence[Iterable[bool]]) -> None:
+        for name, outcomes in zip((measure, as_served(measure)), ways, strict=True):
+            ledger.add(name, examinee.role, outcomes, seeds=(exam.seed,))
 
-    def named(measure: str) -> str:
-        return as_served(measure) if served else measure
+    def both(memory: Recollect) -> list[list[Rollout]]:
+        return [ask(memory, tools=tools) for tools in (False, True)]
 
-    def enter(measure: str, outcomes: Iterable[bool]) -> None:
-        ledger.add(named(measure), examinee.role, outcomes, seeds=(exam.seed,))
-
-    tick(named("E.full"))
+    tick("E.full")
     with stored(exam.world.facts) as memory:
-        replies = ask(memory)
-    full = right(replies, truth)
+        ways = both(memory)
+    full = [are_right(replies, truth) for replies in ways]
     enter("E.full", full)
-    enter("E.looks_up", (bool(reply.lookups) for reply in replies))
-    tick(named("E.del_on"))
+    enter("E.looks_up", [[bool(reply.lookups) for reply in replies] for replies in ways])
+    tick("E.del_on")
     with stored(exam.world.facts, without=asked) as memory:
-        enter("E.del_on", right(ask(memory), truth))
-    tick(named("E.del_off"))
-    enter("E.del_off", recall_direct(examinee, with_tools(items) if served else items, profile.batch))
-    tick(named("E.counterfactual"))
+        enter("E.del_on", [are_right(replies, truth) for replies in both(memory)])
+    tick("E.del_off")
+    enter("E.del_off", [recall_direct(examinee, one, profile.batch) for one in (items, with_tools(items))])
+    tick("E.counterfactual")
     swapped = [replace(fact, value=exam.world.value_like(fact, exam.rng(f"swap/{fact.key}"))) for fact in asked]
     with stored(swapped) as memory:
-        enter("E.counterfactual", right(ask(memory), [(fact.value,) for fact in swapped]))
-    tick(named("E.abstains"))
-    silent = ask(silence)
-    enter("E.abstains", (says_unknown(reply) for reply in silent))
-    return full, right(silent, truth)
+        enter("E.counterfactual", [are_right(replies, [(fact.value,) for fact in swapped]) for replies in both(memory)])
+    tick("E.abstains")
+    silent = both(silence)
+    enter("E.abstains", [[says_unknown(reply) for reply in replies] for replies in silent])
+    return full[0], are_right(silent[0], truth)
+
+
+def are_right(replies: Sequence[Rollout], wanted: Sequence[tuple[str, ...]]) -> list[bool]:
+    """Which replies come to one of the wanted values."""
+    return [is_right(reply.answer or "", values) for reply, values in zip(replies, wanted, strict=True)]
 
 
 def says_unknown(reply: Rollout) -> bool:
@@ -130,28 +135,24 @@ def _fact(target: Target) -> Fact:
     return Fact(target.subject, target.relation, target.value, _MODULE)
 
 
-def _hops(exam: Exam, examinee: Examinee, memory: Recollect, profile: Profile) -> tuple[list[bool], list[bool]]:
+def _knock_hops(exam: Exam, examinee: Examinee, ledger: Ledger, memory: Recollect, profile: Profile) -> None:
     """Two hops with the memory on and off."""
-    items: list[Item] = multi_hop(exam, profile.memory_questions)
-    outcomes = []
-    for source in (memory, silence):
+    items = multi_hop(exam, profile.memory_questions)
+    for switch, source in (("on", memory), ("off", silence)):
         replies = converse(examinee, [item.prompt.question for item in items], source, profile.batch)
-        outcomes.append(
-            [is_right(reply.answer or "", item.accepted) for item, reply in zip(items, replies, strict=True)]
-        )
-    return outcomes[0], outcomes[1]
+        outcomes = are_right(replies, [item.accepted for item in items])
+        ledger.add(f"E.knock_hops_{switch}", examinee.role, outcomes, seeds=(exam.seed,))
 
 
-def _knock_skills(exam: Exam, examinee: Examinee, ledger: Ledger, profile: Profile) -> None:
+def _knock_skills(exam: Exam, examinee: Examinee, ledger: Ledger, memory: Recollect, profile: Profile) -> None:
     """Reading and logic with the memory on and off: what needs no memory must not miss it."""
     for family, kinds in (("reading", READING), ("logic", LOGIC)):
         tasks = draw_tasks(exam, kinds, profile.memory_questions)
         questions = [task.prompt.question for task in tasks]
-        with stored(exam.world.facts) as memory:
-            on = converse(examinee, questions, memory, profile.batch)
+        on = converse(examinee, questions, memory, profile.batch)
         asked = [question for question, reply in zip(questions, on, strict=True) if reply.lookups]
         again = iter(converse(examinee, asked, silence, profile.batch))
         off = [next(again) if reply.lookups else reply for reply in on]  # who looks nothing up misses no memory
         for switch, replies in (("on", on), ("off", off)):
-            outcomes = (is_right(one.answer or "", task.accepted) for task, one in zip(tasks, replies, strict=True))
+            outcomes = are_right(replies, [task.accepted for task in tasks])
             ledger.add(f"E.knock_{family}_{switch}", examinee.role, outcomes, seeds=(exam.seed,))
