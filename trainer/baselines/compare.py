@@ -400,7 +400,7 @@ def _row(bench: _Bench, method: Method) -> Row:
     life = bench.config.life
     if life is not None and life.method == method.name and not isinstance(method, Made):
         estate = Estate(bench.shop, bench.run, bench.encoder, bench.exam, bench.base, bench.control, bench.profile)
-        live(estate, changed(method, setting), life.sizes, ledger, say)
+        live(estate, changed(method, setting), best, life.sizes, ledger, say)
     report = _report(bench, models, ledger, time.monotonic() - started)
     return Row(name=method.name, title=method.title, trials=trials, chosen=setting, report=report)
 

@@ -48,8 +48,15 @@ class Estate:
     profile: Profile
 
 
-def live(estate: Estate, method: Applied, sizes: Sequence[int], ledger: Ledger, tick: Callable[[str], None]) -> None:
-    """Enter every measure of F."""
+def live(
+    estate: Estate,
+    method: Applied,
+    emptied: PreTrainedModel,
+    sizes: Sequence[int],
+    ledger: Ledger,
+    tick: Callable[[str], None],
+) -> None:
+    """Enter every measure of F; `emptied` is what the method makes of the base by removing all facts at once."""
     facts = list(estate.exam.facts)
     estate.exam.rng("life").shuffle(facts)
     parts = [facts[start::REQUESTS] for start in range(REQUESTS)]
@@ -63,7 +70,7 @@ def live(estate: Estate, method: Applied, sizes: Sequence[int], ledger: Ledger, 
     tick("F.skills")
     for one in (estate.base, replace(estate.base, role=Role.CORE, model=model)):
         ledger.add("F.skills", one.role, _skills(estate, one), seeds=(estate.exam.seed,))
-    _by_size(estate, method, facts, sizes, ledger, tick)
+    _by_size(estate, method, emptied, facts, sizes, ledger, tick)
 
 
 def remove(estate: Estate, method: Applied, model: PreTrainedModel, facts: Sequence[Target]) -> PreTrainedModel:
@@ -96,6 +103,7 @@ def _skills(estate: Estate, one: Examinee) -> list[bool]:
 def _by_size(
     estate: Estate,
     method: Applied,
+    emptied: PreTrainedModel,
     facts: list[Target],
     sizes: Sequence[int],
     ledger: Ledger,
@@ -106,7 +114,9 @@ def _by_size(
     removed, kept = [], []
     for count in counts:
         tick(f"F {count} facts")
-        one = replace(estate.base, role=Role.CORE, model=remove(estate, method, estate.shop.base, facts[:count]))
+        some = count < len(facts)
+        model = remove(estate, method, estate.shop.base, facts[:count]) if some else emptied
+        one = replace(estate.base, role=Role.CORE, model=model)
         rows = []
         for asked in (facts[:count], facts[count:]):
             items = recall(estate.exam, asked[: estate.profile.questions])
