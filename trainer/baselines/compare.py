@@ -6,7 +6,6 @@ kept, and taken up again by the next comparison whose settings would make the sa
 """
 
 import copy
-import hashlib
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -15,9 +14,10 @@ from pathlib import Path
 
 import torch
 import yaml
-from pydantic import ConfigDict, Field, ValidationError, model_validator
+from pydantic import ConfigDict, Field, model_validator
 from transformers import PreTrainedModel
 
+from trainer.baselines.kept import digest_of, kept_or_made, said
 from trainer.baselines.life import Estate, LifeConfig, live
 from trainer.baselines.memorized import (
     SequenceRow,
@@ -142,7 +142,9 @@ class Comparison(Strict):
 
 
 class _Examined(Strict):
-    """A ledger, as it is kept."""
+    """A ledger as data."""
+
+    model_config = ConfigDict(ser_json_inf_nan="constants")
 
     outcomes: tuple[Outcomes, ...]
     curves: tuple[Curve, ...]
@@ -157,21 +159,6 @@ class _Examined(Strict):
     def ledger(self) -> Ledger:
         outcomes = {(one.measure, one.role): one for one in self.outcomes}
         return Ledger(outcomes, list(self.curves), list(self.not_tested))
-
-
-class _Kept(Strict):
-    """A finished row, what is known of the base, or finished rows of another table, on disk.
-
-    Beside it a digest of all that it was made of.
-    """
-
-    model_config = ConfigDict(ser_json_inf_nan="constants")
-
-    made_of: str
-    row: Row | None = None
-    examined: _Examined | None = None
-    sequences: tuple[SequenceRow, ...] = ()
-    vision: tuple[VisionRow, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -191,13 +178,12 @@ class _Bench:
     @cached_property
     def known(self) -> Ledger:
         """What the exam finds of the base, as if it were the core, and of the control; kept as a row is."""
-        path, made_of = self.config.output / _KNOWN, _digest(self.made_of)
-        kept = _kept(path, made_of)
-        if kept is not None and kept.examined is not None:
-            return kept.examined.ledger()
-        found = examine(self.exam, _models(self, self.shop.base), self.profile, attacks=self.config.attacks)
-        _keep(path, _Kept(made_of=made_of, examined=_Examined.of(found)))
-        return found
+
+        def ask() -> _Examined:
+            models = _models(self, self.shop.base)
+            return _Examined.of(examine(self.exam, models, self.profile, attacks=self.config.attacks))
+
+        return kept_or_made(_Examined, self.config.output / _KNOWN, digest_of(self.made_of), ask).ledger()
 
     @cached_property
     def tuning(self) -> Exam:
@@ -212,7 +198,7 @@ class _Bench:
     @cached_property
     def made_of(self) -> str:
         """What every row depends on: the settings, and the weights of base and control."""
-        shared = _said(self.config, exclude={"output", "methods", "life", "sequences", "vision"})
+        shared = said(self.config, exclude={"output", "methods", "life", "sequences", "vision"})
         models = (self.base, *(() if self.control is None else (self.control,)))
         return "/".join((shared, *(digest(one.model) for one in models)))
 
@@ -243,9 +229,9 @@ def compare(config: CompareConfig, only: Sequence[str] = ()) -> Comparison:
     settings = [_settings(bench, method) for method in chosen]
     rows: list[Row] = []
     if bench.control is not None:
-        rows.append(_kept_or_made(bench, "control", "", partial(_control_row, bench)))
+        rows.append(_kept_row(bench, "control", "", partial(_control_row, bench)))
     for method, setting in zip(chosen, settings, strict=True):
-        rows.append(_kept_or_made(bench, method.name, setting, partial(_row, bench, method)))
+        rows.append(_kept_row(bench, method.name, setting, partial(_row, bench, method)))
         _write(Comparison(rows=tuple(rows), trials=config.trials), config)
     comparison = Comparison(rows=tuple(rows), trials=config.trials)
     if not only:
@@ -258,9 +244,9 @@ def compare(config: CompareConfig, only: Sequence[str] = ()) -> Comparison:
 def _settings(bench: _Bench, method: Method) -> str:
     """What the row of a method depends on, beside what every row does; a made core that cannot be used is refused."""
     life = bench.config.life
-    lives = _said(life) if life is not None and life.method == method.name else ""
+    lives = said(life) if life is not None and life.method == method.name else ""
     made = digest(_load_made(bench, method)) if isinstance(method, Made) else ""
-    return _said(method) + lives + made
+    return said(method) + lives + made
 
 
 def _load_made(bench: _Bench, method: Made) -> PreTrainedModel:
@@ -287,71 +273,41 @@ def _for_strings(config: CompareConfig, rows: Sequence[Row]) -> list[Applied]:
     return methods
 
 
-def _kept_or_made(bench: _Bench, name: str, settings: str, make: Callable[[], Row]) -> Row:
-    """The row that an earlier comparison made of the same things, or a new one, which is kept."""
+def _kept_row(bench: _Bench, name: str, settings: str, make: Callable[[], Row]) -> Row:
+    """The row that an earlier comparison made of the same things, or a new one, with its report."""
     folder = bench.config.output / name
-    made_of = _digest(bench.made_of, settings)
-    kept = _kept(folder / _ROW, made_of)
-    if kept is not None and kept.row is not None:
-        return kept.row
-    row = make()
-    write_report(row.report, folder)
-    write_page(row.report, folder)
-    _keep(folder / _ROW, _Kept(made_of=made_of, row=row))
-    return row
+
+    def reported() -> Row:
+        row = make()
+        write_report(row.report, folder)
+        write_page(row.report, folder)
+        return row
+
+    return kept_or_made(Row, folder / _ROW, digest_of(bench.made_of, settings), reported)
 
 
 def _strings(bench: _Bench, rows: Sequence[Row]) -> tuple[SequenceRow, ...]:
-    """The table of memorized strings, kept or made."""
+    """The table of memorized strings."""
     config = bench.config.sequences
     if config is None:
         return ()
-    methods, path = _for_strings(bench.config, rows), bench.config.output / _STRINGS
-    made_of = _digest(bench.made_of, _said(config), *map(_said, methods))
-    kept = _kept(path, made_of)
-    if kept is None:
-        made = compare_sequences(config, methods, bench.shop, bench.exam, bench.base, bench.profile, say)
-        kept = _keep(path, _Kept(made_of=made_of, sequences=made))
-    return kept.sequences
+    methods = _for_strings(bench.config, rows)
+    made_of = digest_of(bench.made_of, said(config), *map(said, methods))
+    make = partial(compare_sequences, config, methods, bench.shop, bench.exam, bench.base, bench.profile, say)
+    return kept_or_made(tuple[SequenceRow, ...], bench.config.output / _STRINGS, made_of, make)
 
 
 def _labels(config: CompareConfig) -> tuple[VisionRow, ...]:
-    """The table of wrong labels, kept or made."""
-    if config.vision is None:
+    """The table of wrong labels."""
+    vision = config.vision
+    if vision is None:
         return ()
-    path, made_of = config.output / _LABELS, _digest(_said(config.vision))
-    kept = _kept(path, made_of)
-    if kept is None:
+
+    def make() -> tuple[VisionRow, ...]:
         say("wrong labels")
-        kept = _keep(path, _Kept(made_of=made_of, vision=compare_vision(config.vision)))
-    return kept.vision
+        return compare_vision(vision)
 
-
-def _said(settings: Strict, exclude: set[str] | None = None) -> str:
-    """Settings as far as they are no defaults, so that an option which is new in the code makes no row anew.
-
-    Nor does a default that is another one now: as with the code's version, a digest does not know it.
-    """
-    return settings.model_dump_json(exclude_defaults=True, exclude=exclude)
-
-
-def _digest(*parts: str) -> str:
-    return hashlib.sha256("/".join(parts).encode()).hexdigest()
-
-
-def _kept(path: Path, made_of: str) -> _Kept | None:
-    """What an earlier comparison made of the same things; None where it is not there, damaged, or of other things."""
-    try:
-        kept = _Kept.model_validate_json(path.read_bytes())
-    except (OSError, ValidationError):
-        return None
-    return kept if kept.made_of == made_of else None
-
-
-def _keep(path: Path, kept: _Kept) -> _Kept:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(kept.model_dump_json() + "\n", encoding="utf-8")
-    return kept
+    return kept_or_made(tuple[VisionRow, ...], config.output / _LABELS, digest_of(said(vision)), make)
 
 
 def _write(comparison: Comparison, config: CompareConfig) -> None:

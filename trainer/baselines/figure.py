@@ -5,6 +5,7 @@ flat and low is erased, steep is hidden. Right, the best of that curve against t
 point is the time that the chosen setting took.
 """
 
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -32,18 +33,21 @@ _COLOURS = (*_TAB20[::2], *_TAB20[1::2])  # the strong ones first
 def draw_comparison(comparison: Comparison, folder: Path) -> Path:
     """Draw the figure into a folder; its path comes back."""
     rows = [row for row in comparison.rows if row.report.figure(_CURVE) is not None]
+    points: list[tuple[float, float, str]] = []
     path = folder / FIGURE
     with mpl.rc_context(_STYLE):
         canvas = Canvas(figsize=(11, 4.6), layout="constrained")
         left, right = canvas.subplots(1, 2)
-        for row, colour in zip(rows, _COLOURS * (len(rows) // len(_COLOURS) + 1), strict=False):
+        for row, colour in zip(rows, itertools.cycle(_COLOURS), strict=False):
             _curve(left, row, colour)
-            _point(right, row, colour)
-        _name_points(right, rows)
+            if (kept := skills(row)) is not None and (best := row.report.figure(_CURVE)) is not None:
+                points.append((best.value, kept, row.title))
+                right.scatter([kept], [best.value], s=_area(row), color=[colour], alpha=0.75, linewidths=0)
+        _name_points(right, points)
         left.set(xlabel="steps of fine-tuning on half of the facts", ylabel="recall of the other half", ylim=(-0.02, 1))
         right.set(
             xlabel="skills left: mean of logic, reading, arithmetic", ylabel="recall of the other half, best step",
-            xlim=(-0.02, 0.05 + 1.2 * max([0.1, *(kept for row in rows if (kept := skills(row)) is not None)])),
+            xlim=(-0.02, 0.05 + 1.2 * max([0.1, *(kept for _, kept, _ in points)])),
             ylim=(-0.02, 1.02),
         )  # fmt: skip
         canvas.legend(*left.get_legend_handles_labels(), loc="outside right upper", frameon=False, fontsize=8)
@@ -65,27 +69,15 @@ def _curve(axes: Axes, row: Row, colour: object) -> None:
             axes.plot(line.x, line.y, marker="o", markersize=3, color=colour, label=row.title, **style)
 
 
-def _point(axes: Axes, row: Row, colour: object) -> None:
-    place = _place(row)
-    if place is None:
-        return
-    kept, left = place
-    spent = next((trial.seconds for trial in row.trials if trial.setting == row.chosen), 0.0)
-    area: Any = 25 + spent
-    axes.scatter([kept], [left], s=area, color=[colour], alpha=0.75, linewidths=0)
+def _area(row: Row) -> Any:
+    """Grows with the seconds that the chosen setting took."""
+    return 25 + next((trial.seconds for trial in row.trials if trial.setting == row.chosen), 0.0)
 
 
-def _place(row: Row) -> tuple[float, float] | None:
-    """Where the row's point stands: skills left, and what relearning brings back."""
-    left, kept = row.report.figure(_CURVE), skills(row)
-    return None if left is None or kept is None else (kept, left.value)
-
-
-def _name_points(axes: Axes, rows: list[Row]) -> None:
-    """Write the titles beside the points, from below, each so far up that none lies on another."""
-    points = sorted((place[1], place[0], row.title) for row in rows if (place := _place(row)) is not None)
+def _name_points(axes: Axes, points: list[tuple[float, float, str]]) -> None:
+    """Write titles beside points, given as (y, x, title): from below, each so far up that none lies on another."""
     above = -1.0
-    for y, x, title in points:
+    for y, x, title in sorted(points):
         above = max(y, above + _LINE)
         axes.annotate(
             title, (x, y), xytext=(x + _ASIDE, above), fontsize=7, va="center",

@@ -21,6 +21,8 @@ COLUMNS = (
     ("D.neutral", "nats"),
     ("E.full", "with memory"),
     ("E.looks_up", "looks up"),
+    ("E.full_served", "with memory, as served"),
+    ("E.looks_up_served", "looks up, as served"),
 )
 """The measures that the table shows, with their short names."""
 

@@ -117,7 +117,7 @@ def load_examinee(source: str | Path, role: Role, device: str = "cpu") -> Examin
     """Load a folder or a hub name, in float32 on a CPU and bfloat16 elsewhere.
 
     Raises:
-        BaseModelError: the model or its tokenizer cannot be loaded.
+        BaseModelError: the model or its tokenizer cannot be loaded, or its weights are not finite.
     """
     dtype = torch.float32 if device == "cpu" else torch.bfloat16
     try:
@@ -129,6 +129,9 @@ def load_examinee(source: str | Path, role: Role, device: str = "cpu") -> Examin
         raise BaseModelError(f"the tokenizer of {source} has no fast form (tokenizer.json); convert it first")
     if tokenizer.chat_template is None:
         tokenizer.chat_template = CHATML
+    for name, weight in model.named_parameters():
+        if not weight.isfinite().all():
+            raise BaseModelError(f"the {role} {source} holds NaN or infinity in {name}; take another copy or checkpoint")
     return Examinee(role, Path(str(source)).name, model.to(device).train(mode=False), tokenizer)
 
 
