@@ -131,7 +131,7 @@ def load_examinee(source: str | Path, role: Role, device: str = "cpu") -> Examin
         tokenizer.chat_template = CHATML
     for name, weight in model.named_parameters():
         if not weight.isfinite().all():
-            raise BaseModelError(f"the {role} {source} holds NaN or infinity in {name}; take another copy or checkpoint")
+            raise BaseModelError(f"the {role} {source} holds NaN or infinity in {name}; take another copy")
     return Examinee(role, Path(str(source)).name, model.to(device).train(mode=False), tokenizer)
 
 

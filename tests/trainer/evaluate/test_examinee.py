@@ -10,7 +10,7 @@ from trainer.evaluate.outcome import Role
 
 @pytest.mark.parametrize("broken", [float("nan"), float("inf")])
 def test_weights_that_are_no_numbers_are_refused_before_any_question(raw_base: Path, tmp_path: Path, broken: float):
-    whole = load_examinee(raw_base, Role.CORE)
+    whole = load_examinee(raw_base / "base", Role.CORE)
     with torch.no_grad():
         whole.model.get_output_embeddings().weight[3, 1] = broken
     whole.model.save_pretrained(tmp_path)
