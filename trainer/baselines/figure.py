@@ -6,12 +6,15 @@ point is the time that the chosen setting took.
 """
 
 import itertools
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import matplotlib as mpl
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
+from sklearn.isotonic import isotonic_regression
 
 from trainer.baselines.compare import Comparison, Row
 from trainer.evaluate.outcome import Role
@@ -26,31 +29,42 @@ _STYLE: Any = {
     "axes.spines.right": False,
 }
 _TAB20 = mpl.colormaps["tab20"].colors  # type: ignore[attr-defined]
-_LINE, _ASIDE = 0.035, 0.03  # the height of a title, and how far it stands beside its point
+_LINE, _TOP = 0.045, 1.0  # the height of a title, and of the highest
+_COLUMN = 1.06  # where the titles begin, in widths of the axes
 _COLOURS = (*_TAB20[::2], *_TAB20[1::2])  # the strong ones first
+
+
+class _Key(NamedTuple):
+    """A row in the legend."""
+
+    height: float
+    kept: float | None
+    title: str
+    colour: Any
 
 
 def draw_comparison(comparison: Comparison, folder: Path) -> Path:
     """Draw the figure into a folder; its path comes back."""
     rows = [row for row in comparison.rows if row.report.figure(_CURVE) is not None]
-    points: list[tuple[float, float, str]] = []
     path = folder / FIGURE
     with mpl.rc_context(_STYLE):
         canvas = Canvas(figsize=(11, 4.6), layout="constrained")
         left, right = canvas.subplots(1, 2)
-        for row, colour in zip(rows, itertools.cycle(_COLOURS), strict=False):
-            _curve(left, row, colour)
-            if (kept := skills(row)) is not None and (best := row.report.figure(_CURVE)) is not None:
-                points.append((best.value, kept, row.title))
-                right.scatter([kept], [best.value], s=_area(row), color=[colour], alpha=0.75, linewidths=0)
-        _name_points(right, points)
         left.set(xlabel="steps of fine-tuning on half of the facts", ylabel="recall of the other half", ylim=(-0.02, 1))
         right.set(
             xlabel="skills left: mean of logic, reading, arithmetic", ylabel="recall of the other half, best step",
-            xlim=(-0.02, 0.05 + 1.2 * max([0.1, *(kept for _, kept, _ in points)])),
             ylim=(-0.02, 1.02),
         )  # fmt: skip
-        canvas.legend(*left.get_legend_handles_labels(), loc="outside right upper", frameon=False, fontsize=8)
+        keys = []
+        for row, colour in zip(rows, itertools.cycle(_COLOURS), strict=False):
+            best = row.report.figure(_CURVE)
+            assert best is not None, "only rows with a curve are drawn"
+            kept = skills(row)
+            _curve(left, row, colour)
+            if kept is not None:
+                right.scatter([kept], [best.value], s=_area(row), color=[colour], alpha=0.75, linewidths=0)
+            keys.append(_Key(best.value, kept, row.title, colour))
+        _name(right, keys)
         canvas.savefig(path, format="svg", metadata={"Date": None})
     return path
 
@@ -74,12 +88,27 @@ def _area(row: Row) -> Any:
     return 25 + next((trial.seconds for trial in row.trials if trial.setting == row.chosen), 0.0)
 
 
-def _name_points(axes: Axes, points: list[tuple[float, float, str]]) -> None:
-    """Write titles beside points, given as (y, x, title): from below, each so far up that none lies on another."""
-    above = -1.0
-    for y, x, title in sorted(points):
-        above = max(y, above + _LINE)
+def _name(axes: Axes, keys: list[_Key]) -> None:
+    """The legend of both parts: titles in a column beside the axes, each with a line in its colour to its point."""
+    keys = sorted(keys, key=lambda key: key.height)
+    for key, height in zip(keys, spread([key.height for key in keys], _LINE, _TOP), strict=True):
         axes.annotate(
-            title, (x, y), xytext=(x + _ASIDE, above), fontsize=7, va="center",
-            arrowprops={"arrowstyle": "-", "linewidth": 0.4, "color": "grey", "shrinkB": 0},
+            key.title, (_COLUMN if key.kept is None else key.kept, key.height), (_COLUMN, height), fontsize=7.5,
+            xycoords=("axes fraction" if key.kept is None else "data", "data"), textcoords=("axes fraction", "data"),
+            va="center", annotation_clip=False,
+            arrowprops={"arrowstyle": "-", "linewidth": 1.2, "color": key.colour, "shrinkA": 1, "shrinkB": 0,
+                        "relpos": (0, 0.5)},
         )  # fmt: skip
+
+
+def spread(heights: Sequence[float], gap: float, top: float) -> list[float]:
+    """Ascending heights moved by the least squares that keep them `gap` apart, from 0 to `top`.
+
+    They are apart if what is left after taking i gaps from the i-th still ascends: isotonic regression. Where there is
+    no room for all, the lowest go below 0.
+    """
+    if not heights:
+        return []
+    steps = gap * np.arange(len(heights))
+    highest = top - gap * (len(heights) - 1)
+    return list(steps + isotonic_regression(heights - steps, y_min=min(0.0, highest), y_max=highest))

@@ -2,9 +2,11 @@ import re
 from itertools import pairwise
 from pathlib import Path
 
+import pytest
+
 from tests.trainer.evaluate.test_report import make_report
 from trainer.baselines.compare import Comparison, Row
-from trainer.baselines.figure import draw_comparison
+from trainer.baselines.figure import draw_comparison, spread
 from trainer.evaluate.report import Report
 
 FONT_POINTS = 7
@@ -37,3 +39,19 @@ def test_a_method_that_was_not_relearned_is_left_out(tmp_path: Path):
     svg = draw_comparison(Comparison(rows=(row("Asked", asked), row("All", report)), trials=1), tmp_path).read_text()
     assert ">All</text>" in svg
     assert ">Asked</text>" not in svg
+
+
+@pytest.mark.parametrize(
+    ("heights", "placed"),
+    [
+        ([], []),
+        ([0.3], [0.3]),
+        ([0.1, 0.5], [0.1, 0.5]),
+        ([0.5, 0.5, 0.5], [0.4, 0.5, 0.6]),  # about where they were
+        ([0.0, 0.02, 0.9], [0.0, 0.1, 0.9]),  # not below 0
+        ([0.2, 0.98, 1.0], [0.2, 0.9, 1.0]),  # not above the top
+        ([0.5] * 12, [-0.1, 0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0]),  # more than there is room for
+    ],
+)
+def test_titles_stand_as_near_to_their_points_as_their_height_lets_them(heights: list[float], placed: list[float]):
+    assert spread(heights, 0.1, 1.0) == pytest.approx(placed)
