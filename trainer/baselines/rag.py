@@ -4,7 +4,7 @@ The rival that takes nothing out. Its memory is the real store; what it retrieve
 statement. Where the store is silent, the base is asked alone: it answers from its weights, which is the point.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from knowledge_store.protocol import NOT_FOUND, Turn, ValueQuery, escape_quoted, parse_values, render_query
@@ -24,13 +24,14 @@ def attack_rag(exam: Exam, examinee: Examinee, ledger: Ledger, profile: Profile,
     """Enter E for a model whose memory is put into its questions; overwrites what was entered for its own lookups."""
     items = recall(exam, exam.sample(profile.memory_questions))
 
-    def ask(memory: Recollect, *, tools: bool) -> list[Rollout]:
+    def ask(memory: Recollect, items: Sequence[Item]) -> list[Rollout]:
         passages = [with_passage(exam, item, memory) for item in items]
-        prompts = [examinee.encode(examinee.render(replace(one.prompt, tools=tools))) for one in passages]
+        prompts = [examinee.encode(examinee.render(one.prompt)) for one in passages]
         texts = greedy(examinee, prompts, Decoding(_TOKENS, banned=DIRECT), profile.batch)
         return [Rollout(item.prompt.question, text, Turn((), text)) for item, text in zip(items, texts, strict=True)]
 
-    ask_every_memory(exam, examinee, items, ask, ledger, profile, tick)
+    # what retrieves is no tool of the model's, so it is served without the prompt that offers tools
+    ask_every_memory(exam, examinee, (items, items), ask, ledger, profile, tick)
 
 
 def with_passage(exam: Exam, item: Item, memory: Recollect) -> Item:

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Protocol
 
 from knowledge_store.change import Change, FactChange
 from knowledge_store.fact import Fact
@@ -40,11 +39,11 @@ def attack_memory(
         return
     items = recall(exam, exam.sample(profile.memory_questions))
 
-    def ask(memory: Recollect, *, tools: bool) -> list[Rollout]:
-        questions = [item.prompt.question for item in items]
+    def ask(memory: Recollect, items: Sequence[Item]) -> list[Rollout]:
+        questions, tools = [item.prompt.question for item in items], all(item.prompt.tools for item in items)
         return converse(examinee, questions, memory, profile.batch, tools=tools)
 
-    full, empty = ask_every_memory(exam, examinee, items, ask, ledger, profile, tick)
+    full, empty = ask_every_memory(exam, examinee, (items, with_tools(items)), ask, ledger, profile, tick)
     tick("E.knock")
     role, seeds = examinee.role, (exam.seed,)
     ledger.add("E.knock_fact_on", role, full, seeds=seeds)
@@ -54,47 +53,40 @@ def attack_memory(
         _knock_skills(exam, examinee, ledger, memory, profile)
 
 
-class Ask(Protocol):
-    """What answers all questions."""
-
-    def __call__(self, memory: Recollect, *, tools: bool) -> list[Rollout]:
-        """Answer them with this memory at hand; `tools` puts the service's system prompt first."""
-
-
 def ask_every_memory(
     exam: Exam,
     examinee: Examinee,
-    items: Sequence[Item],
-    ask: Ask,
+    ways: tuple[Sequence[Item], Sequence[Item]],
+    ask: Callable[[Recollect, Sequence[Item]], list[Rollout]],
     ledger: Ledger,
     profile: Profile,
     tick: Callable[[str], None],
 ) -> tuple[list[bool], list[bool]]:
-    """Enter what `ask` makes of the items, with no system prompt and as served.
+    """Enter what `ask` makes of the same questions in two ways: with no system prompt, and as they are served.
 
     Returns which were right with no system prompt, with the facts in the memory and with nothing in it.
     """
-    asked = [item.fact for item in items]
-    truth = [item.accepted for item in items]
+    asked = [item.fact for item in ways[0]]
+    truth = [item.accepted for item in ways[0]]
 
-    def enter(measure: str, ways: Sequence[Iterable[bool]]) -> None:
-        for name, outcomes in zip((measure, as_served(measure)), ways, strict=True):
-            ledger.add(name, examinee.role, outcomes, seeds=(exam.seed,))
+    def enter(measure: str, outcomes: Sequence[Iterable[bool]]) -> None:
+        for name, right in zip((measure, as_served(measure)), outcomes, strict=True):
+            ledger.add(name, examinee.role, right, seeds=(exam.seed,))
 
     def both(memory: Recollect) -> list[list[Rollout]]:
-        return [ask(memory, tools=tools) for tools in (False, True)]
+        return [ask(memory, items) for items in ways]
 
     tick("E.full")
     with stored(exam.world.facts) as memory:
-        ways = both(memory)
-    full = [are_right(replies, truth) for replies in ways]
+        known = both(memory)
+    full = [are_right(replies, truth) for replies in known]
     enter("E.full", full)
-    enter("E.looks_up", [[bool(reply.lookups) for reply in replies] for replies in ways])
+    enter("E.looks_up", [[bool(reply.lookups) for reply in replies] for replies in known])
     tick("E.del_on")
     with stored(exam.world.facts, without=asked) as memory:
         enter("E.del_on", [are_right(replies, truth) for replies in both(memory)])
     tick("E.del_off")
-    enter("E.del_off", [recall_direct(examinee, one, profile.batch) for one in (items, with_tools(items))])
+    enter("E.del_off", [recall_direct(examinee, items, profile.batch) for items in ways])
     tick("E.counterfactual")
     swapped = [replace(fact, value=exam.world.value_like(fact, exam.rng(f"swap/{fact.key}"))) for fact in asked]
     with stored(swapped) as memory:
