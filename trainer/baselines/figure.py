@@ -80,7 +80,7 @@ def _curve(axes: Axes, row: Row, colour: object) -> None:
     style: Any = {"linestyle": "--", "linewidth": 2.5} if never_knew else {}
     for line in row.report.curves:
         if line.measure == _CURVE and line.role is (Role.CONTROL if never_knew else Role.CORE):
-            axes.plot(line.x, line.y, marker="o", markersize=3, color=colour, label=row.title, **style)
+            axes.plot(line.x, line.y, marker="o", markersize=3, color=colour, **style)
 
 
 def _area(row: Row) -> Any:
@@ -89,11 +89,14 @@ def _area(row: Row) -> Any:
 
 
 def _name(axes: Axes, keys: list[_Key]) -> None:
-    """The legend of both parts: titles in a column beside the axes, each with a line in its colour to its point."""
+    """The legend of both parts: titles in a column beside the axes, each with a line in its colour to its point.
+
+    Where skills were not measured there is no point, and the line goes to the edge.
+    """
     keys = sorted(keys, key=lambda key: key.height)
     for key, height in zip(keys, spread([key.height for key in keys], _LINE, _TOP), strict=True):
         axes.annotate(
-            key.title, (_COLUMN if key.kept is None else key.kept, key.height), (_COLUMN, height), fontsize=7.5,
+            key.title, (1.0 if key.kept is None else key.kept, key.height), (_COLUMN, height), fontsize=7.5,
             xycoords=("axes fraction" if key.kept is None else "data", "data"), textcoords=("axes fraction", "data"),
             va="center", annotation_clip=False,
             arrowprops={"arrowstyle": "-", "linewidth": 1.2, "color": key.colour, "shrinkA": 1, "shrinkB": 0,

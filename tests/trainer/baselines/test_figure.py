@@ -41,6 +41,13 @@ def test_a_method_that_was_not_relearned_is_left_out(tmp_path: Path):
     assert ">Asked</text>" not in svg
 
 
+def test_a_method_whose_skills_were_not_measured_is_named_beside_its_curve(tmp_path: Path):
+    report = make_report()
+    relearned = report.model_copy(update={"figures": tuple(it for it in report.figures if it.attack != "D")})
+    svg = draw_comparison(Comparison(rows=(row("Relearned", relearned),), trials=1), tmp_path).read_text()
+    assert ">Relearned</text>" in svg
+
+
 @pytest.mark.parametrize(
     ("heights", "placed"),
     [
