@@ -17,7 +17,7 @@ import yaml
 from pydantic import ConfigDict, Field, model_validator
 from transformers import PreTrainedModel
 
-from trainer.baselines.kept import digest_of, kept_or_made, said
+from trainer.baselines.kept import joint_digest, kept_or_made, said
 from trainer.baselines.life import Estate, LifeConfig, live
 from trainer.baselines.memorized import (
     SequenceRow,
@@ -183,7 +183,7 @@ class _Bench:
             models = _models(self, self.shop.base)
             return _Examined.of(examine(self.exam, models, self.profile, attacks=self.config.attacks))
 
-        return kept_or_made(_Examined, self.config.output / _KNOWN, digest_of(self.made_of), ask).ledger()
+        return kept_or_made(_Examined, self.config.output / _KNOWN, joint_digest(self.made_of), ask).ledger()
 
     @cached_property
     def tuning(self) -> Exam:
@@ -283,7 +283,7 @@ def _kept_row(bench: _Bench, name: str, settings: str, make: Callable[[], Row]) 
         write_page(row.report, folder)
         return row
 
-    return kept_or_made(Row, folder / _ROW, digest_of(bench.made_of, settings), reported)
+    return kept_or_made(Row, folder / _ROW, joint_digest(bench.made_of, settings), reported)
 
 
 def _strings(bench: _Bench, rows: Sequence[Row]) -> tuple[SequenceRow, ...]:
@@ -292,7 +292,7 @@ def _strings(bench: _Bench, rows: Sequence[Row]) -> tuple[SequenceRow, ...]:
     if config is None:
         return ()
     methods = _for_strings(bench.config, rows)
-    made_of = digest_of(bench.made_of, said(config), *map(said, methods))
+    made_of = joint_digest(bench.made_of, said(config), *map(said, methods))
     make = partial(compare_sequences, config, methods, bench.shop, bench.exam, bench.base, bench.profile, say)
     return kept_or_made(tuple[SequenceRow, ...], bench.config.output / _STRINGS, made_of, make)
 
@@ -307,7 +307,7 @@ def _labels(config: CompareConfig) -> tuple[VisionRow, ...]:
         say("wrong labels")
         return compare_vision(vision)
 
-    return kept_or_made(tuple[VisionRow, ...], config.output / _LABELS, digest_of(said(vision)), make)
+    return kept_or_made(tuple[VisionRow, ...], config.output / _LABELS, joint_digest(said(vision)), make)
 
 
 def _write(comparison: Comparison, config: CompareConfig) -> None:

@@ -45,7 +45,7 @@ class _Key(NamedTuple):
 
 def draw_comparison(comparison: Comparison, folder: Path) -> Path:
     """Draw the figure into a folder; its path comes back."""
-    rows = [row for row in comparison.rows if row.report.figure(_CURVE) is not None]
+    rows = [(row, found.value) for row in comparison.rows if (found := row.report.figure(_CURVE)) is not None]
     path = folder / FIGURE
     with mpl.rc_context(_STYLE):
         canvas = Canvas(figsize=(11, 4.6), layout="constrained")
@@ -56,14 +56,12 @@ def draw_comparison(comparison: Comparison, folder: Path) -> Path:
             ylim=(-0.02, 1.02),
         )  # fmt: skip
         keys = []
-        for row, colour in zip(rows, itertools.cycle(_COLOURS), strict=False):
-            best = row.report.figure(_CURVE)
-            assert best is not None, "only rows with a curve are drawn"
+        for (row, best), colour in zip(rows, itertools.cycle(_COLOURS), strict=False):
             kept = skills(row)
             _curve(left, row, colour)
             if kept is not None:
-                right.scatter([kept], [best.value], s=_area(row), color=[colour], alpha=0.75, linewidths=0)
-            keys.append(_Key(best.value, kept, row.title, colour))
+                right.scatter([kept], [best], s=_area(row), color=[colour], alpha=0.75, linewidths=0)
+            keys.append(_Key(best, kept, row.title, colour))
         _name(right, keys)
         canvas.savefig(path, format="svg", metadata={"Date": None})
     return path

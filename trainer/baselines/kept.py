@@ -37,7 +37,7 @@ def kept_or_made(kind: type[T], path: Path, made_of: str, make: Callable[[], T])
             return kept.part
     part = make()
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_suffix(".draft")
+    draft = path.with_name(f".{path.name}.part")
     draft.write_text(file(made_of=made_of, part=part).model_dump_json() + "\n", encoding="utf-8")
     draft.replace(path)
     return part
@@ -51,6 +51,6 @@ def said(settings: Strict, exclude: set[str] | None = None) -> str:
     return settings.model_dump_json(exclude_defaults=True, exclude=exclude)
 
 
-def digest_of(*parts: str) -> str:
+def joint_digest(*parts: str) -> str:
     """One digest of all that a part depends on, in their order."""
     return hashlib.sha256("/".join(parts).encode()).hexdigest()

@@ -31,7 +31,7 @@ def attack_rag(exam: Exam, examinee: Examinee, ledger: Ledger, profile: Profile,
         return [Rollout(item.prompt.question, text, Turn((), text)) for item, text in zip(items, texts, strict=True)]
 
     # what retrieves is no tool of the model's, so it is served without the prompt that offers tools
-    ask_every_memory(exam, examinee, (items, items), ask, ledger, profile, tick)
+    ask_every_memory(exam, examinee, (items,), ask, ledger, profile, tick)
 
 
 def with_passage(exam: Exam, item: Item, memory: Recollect) -> Item:

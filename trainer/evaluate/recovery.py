@@ -6,6 +6,7 @@ values. Empty: it holds nothing. Each is asked twice: with no system prompt, and
 store is the real one, in a folder that is thrown away.
 """
 
+import itertools
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -56,7 +57,7 @@ def attack_memory(
 def ask_every_memory(
     exam: Exam,
     examinee: Examinee,
-    ways: tuple[Sequence[Item], Sequence[Item]],
+    ways: Sequence[Sequence[Item]],
     ask: Callable[[Recollect, Sequence[Item]], list[Rollout]],
     ledger: Ledger,
     profile: Profile,
@@ -64,13 +65,14 @@ def ask_every_memory(
 ) -> tuple[list[bool], list[bool]]:
     """Enter what `ask` makes of the same questions in two ways: with no system prompt, and as they are served.
 
-    Returns which were right with no system prompt, with the facts in the memory and with nothing in it.
+    One way alone stands for both. Returns which were right with no system prompt, with the facts in the memory and
+    with nothing in it.
     """
     asked = [item.fact for item in ways[0]]
     truth = [item.accepted for item in ways[0]]
 
     def enter(measure: str, outcomes: Sequence[Iterable[bool]]) -> None:
-        for name, right in zip((measure, as_served(measure)), outcomes, strict=True):
+        for name, right in zip((measure, as_served(measure)), itertools.cycle(outcomes), strict=False):
             ledger.add(name, examinee.role, right, seeds=(exam.seed,))
 
     def both(memory: Recollect) -> list[list[Rollout]]:

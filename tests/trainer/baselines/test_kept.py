@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from trainer.baselines.kept import digest_of, kept_or_made, said
+from trainer.baselines.kept import joint_digest, kept_or_made, said
 from trainer.config import Strict
 
 
@@ -64,4 +64,4 @@ def test_an_option_at_its_default_says_nothing():
 
 
 def test_the_order_of_what_a_part_is_made_of_counts():
-    assert digest_of("a", "b") != digest_of("b", "a")
+    assert joint_digest("a", "b") != joint_digest("b", "a")
