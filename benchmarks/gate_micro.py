@@ -40,6 +40,8 @@ def _cell(report: Report, measure: str) -> str:
     figure = report.figure(measure, Role.CORE)
     if figure is None:
         return ""
+    if figure.beyond:
+        return f"> {figure.value:g}"
     outside = measure in {verdict.measure for verdict in report.failed}
     return f"**{figure.value:.2f}**" if outside else f"{figure.value:.2f}"
 

@@ -116,7 +116,7 @@ def evaluate(
         click.echo(json.dumps(summarize(report)))
     else:
         for verdict in report.verdicts:
-            mark = "within " if verdict.passed else "OUTSIDE"
+            mark = "no power" if verdict.vacuous else "within  " if verdict.passed else "OUTSIDE "
             click.echo(f"{mark} {verdict.measure:20} {verdict.reason}")
         click.echo(f"{'PASSED' if report.passed else 'FAILED'}: {headline(report)}")
     click.echo(f"wrote {', '.join(map(str, written))}", err=True)

@@ -5,8 +5,8 @@ was given, it is mere guessing: the core itself asked about subjects that do not
 probe.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 from trainer.evaluate.measure import MEASURES, Measure
 from trainer.evaluate.outcome import Ledger, Outcomes, Role
@@ -20,7 +20,7 @@ class Verdict:
 
     `difference` is core minus reference, or core minus the bare limit where `reference` is None. `limit` bounds it, or
     bounds the value itself where there is no reference. `conclusive` says that the whole 95 % interval lies on the side
-    of the point.
+    of the point. `vacuous` says that the attack finds nothing in the base either, so that passing it shows nothing.
     """
 
     measure: str
@@ -32,6 +32,15 @@ class Verdict:
     passed: bool
     conclusive: bool
     reason: str
+    vacuous: bool = False
+
+
+def passes(verdicts: Sequence[Verdict]) -> bool:
+    """Whether a core passes: nothing lies outside, and A, where it was made, found in the base what it looked for."""
+    behaviour = [verdict for verdict in verdicts if verdict.measure.startswith("A.")]
+    looked = not behaviour or not all(verdict.vacuous for verdict in behaviour)
+    counted = any(not verdict.vacuous for verdict in verdicts)
+    return counted and looked and all(verdict.passed for verdict in verdicts)
 
 
 def judge(ledger: Ledger, thresholds: Thresholds) -> tuple[Verdict, ...]:
@@ -50,17 +59,30 @@ def _verdicts(ledger: Ledger, thresholds: Thresholds) -> Iterator[Verdict]:
             case "at least base" | "at most base":
                 roles = (Role.BASE, Role.BASE, Role.BASE)
             case _:
-                yield _judge_alone(measure, core, thresholds)
+                verdict = _judge_alone(measure, core, thresholds)
+                base = ledger.find(measure.name, Role.BASE)
+                asks_for_leaks = measure.rule == "at most"
+                found = base is None or not asks_for_leaks or not _judge_alone(measure, base, thresholds).passed
+                yield replace(verdict, vacuous=verdict.passed and not found)
                 continue
         reference = ledger.find(measure.name, *roles)
         if reference is None:
             ledger.skip(f"{measure.name}: measured, not judged: there is nothing to compare it with")
             continue
-        yield _judge_against(measure, core, reference, thresholds)
+        verdict = _judge_against(measure, core, reference, thresholds)
+        yield replace(verdict, vacuous=verdict.passed and not _finds_the_facts(measure, ledger, reference, thresholds))
+
+
+def _finds_the_facts(measure: Measure, ledger: Ledger, reference: Outcomes, thresholds: Thresholds) -> bool:
+    """Whether an attack tells the base, which has the facts, from the reference; true where that was not asked."""
+    base = ledger.find(measure.name, Role.BASE)
+    if base is None or reference.role is Role.BASE:
+        return True
+    return not _judge_against(measure, base, reference, thresholds).passed
 
 
 def _judge_alone(measure: Measure, core: Outcomes, thresholds: Thresholds) -> Verdict:
-    bounds = interval(core.items)
+    bounds = interval(core.items, groups=core.groups)
     value = _exact(bounds.value)
     if measure.rule == "at least":
         limit = thresholds.at_least[measure.name]
@@ -75,7 +97,8 @@ def _judge_alone(measure: Measure, core: Outcomes, thresholds: Thresholds) -> Ve
 
 
 def _judge_against(measure: Measure, core: Outcomes, reference: Outcomes, thresholds: Thresholds) -> Verdict:
-    gap = difference(core.items, reference.items, paired=reference.role is not Role.CHANCE)
+    groups = core.groups if core.groups == reference.groups else ()
+    gap = difference(core.items, reference.items, paired=reference.role is not Role.CHANCE, groups=groups)
     limit, value = _limit(measure, thresholds), _exact(gap.value)
     match measure.rule:
         case "at most reference" | "at most base":

@@ -41,20 +41,31 @@ def attack_tasks(
     Raises:
         BaseModelError: the harness is not installed, or does not know a task.
     """
-    samples = run_tasks(_load(), source, str(examinee.device), tasks, limit=limit, batch=batch)
-    note = ", ".join(tasks)
+    chat = bool(getattr(examinee.tokenizer, "chat_template", None))
+    samples = run_tasks(_load(), source, str(examinee.device), tasks, limit=limit, batch=batch, chat=chat)
+    note = f"{', '.join(tasks)}; {'in its chat template' if chat else 'as plain text'}"
     ledger.add("D.tasks", examinee.role, (sample.right for sample in samples), note=note)
     ledger.add("D.tasks_adoption", examinee.role, (worked_steps(one.text) >= _ENOUGH for one in samples), note=note)
 
 
 def run_tasks(
-    harness: Harness, source: str, device: str, tasks: Sequence[str], *, limit: int | None, batch: int
+    harness: Harness,
+    source: str,
+    device: str,
+    tasks: Sequence[str],
+    *,
+    limit: int | None,
+    batch: int,
+    chat: bool = False,
 ) -> list[Sample]:
-    """Run the tasks; the samples come in the order of tasks and documents, the first filter of each document."""
+    """Run the tasks; the samples come in the order of tasks and documents, the first filter of each document.
+
+    With `chat` the questions come in the model's own chat template, as it was trained to be asked.
+    """
     try:
         results = harness(
             model="hf", model_args=f"pretrained={source}", tasks=list(tasks), device=device, batch_size=batch,
-            limit=limit, log_samples=True,
+            limit=limit, log_samples=True, apply_chat_template=chat,
         )  # fmt: skip
     except (KeyError, ValueError) as error:
         raise BaseModelError(f"lm-eval cannot run {', '.join(tasks)}: {error}; see `lm_eval ls tasks`") from error

@@ -62,11 +62,13 @@ def attack_probes(
 ) -> None:
     """Linear and MLP probes at every layer and two positions of one model, with the shuffled-label control."""
     outcomes: dict[str, list[bool]] = {"B.probe_linear": [], "B.probe_mlp": [], "B.probe_shuffled": []}
+    notes = {}
     for task in tasks:
         tick(f"B.probe {task.relation}")
         fitted_LND = _states(examinee, task.fitted, profile.batch)
         asked_LND = _states(examinee, task.asked, profile.batch)
         some = _evenly(fitted_LND.shape[0], 2 * profile.probe_mlp_layers)
+        notes = {name: f"{len(some)} of {fitted_LND.shape[0]} places" for name in ("B.probe_mlp", "B.probe_shuffled")}
         readings = []
         for seed in range(profile.probe_restarts):
             parts = split(len(task.labels), seed)
@@ -76,8 +78,10 @@ def attack_probes(
             mixed = task.labels[torch.randperm(len(task.labels), generator=torch.Generator().manual_seed(seed + 100))]
             outcomes["B.probe_shuffled"] += read(fitted_LND[some], asked_LND[some], mixed, parts, "linear", seed).right
         ledger.curves += _layer_curves(task, examinee.role, readings)
+    groups = counted_subjects(tasks, profile)
     for measure, right in outcomes.items():
-        ledger.add(measure, examinee.role, right, seeds=tuple(range(profile.probe_restarts)))
+        note = notes.get(measure, "")
+        ledger.add(measure, examinee.role, right, seeds=tuple(range(profile.probe_restarts)), note=note, groups=groups)
 
 
 def attack_names(tasks: Sequence[ProbeTask], ledger: Ledger, profile: Profile, tick: Callable[[str], None]) -> None:
@@ -97,11 +101,22 @@ def attack_names(tasks: Sequence[ProbeTask], ledger: Ledger, profile: Profile, t
                 alone = read(names_1ND, names_1ND, task.labels, parts, kind, seed).right
                 named += alone if kind == "linear" else ()
                 best[kind] += max(plain, alone, key=sum)
-    ledger.add("B.majority", Role.CHANCE, most, seeds=seeds)
-    ledger.add("B.probe_name", Role.CHANCE, named, seeds=seeds)
+    groups = counted_subjects(tasks, profile)
+    ledger.add("B.majority", Role.CHANCE, most, seeds=seeds, groups=groups)
+    ledger.add("B.probe_name", Role.CHANCE, named, seeds=seeds, groups=groups)
     note = "the better of majority and name alone, for each relation and restart"
-    ledger.add("B.probe_linear", Role.CHANCE, best["linear"], seeds=seeds, note=note)
-    ledger.add("B.probe_mlp", Role.CHANCE, best["mlp"], seeds=seeds, note=note)
+    ledger.add("B.probe_linear", Role.CHANCE, best["linear"], seeds=seeds, note=note, groups=groups)
+    ledger.add("B.probe_mlp", Role.CHANCE, best["mlp"], seeds=seeds, note=note, groups=groups)
+
+
+def counted_subjects(tasks: Sequence[ProbeTask], profile: Profile) -> tuple[int, ...]:
+    """Which subject of which relation each outcome of a probe is about: restarts may count one subject repeatedly."""
+    groups: list[int] = []
+    for place, task in enumerate(tasks):
+        for seed in range(profile.probe_restarts):
+            counted_N = split(len(task.labels), seed).count
+            groups += [place * profile.probe_subjects + subject for subject in counted_N.tolist()]
+    return tuple(groups)
 
 
 @torch.no_grad()
@@ -171,6 +186,12 @@ def _layer_curves(task: ProbeTask, role: Role, readings: Sequence[Reading]) -> l
         n = sum(len(reading.right) for reading in readings)
         curves.append(Curve("B.probe_linear", role, f"{task.relation}, {position}", x, y, n=n))
     return curves
+
+
+def unprobed(exam: Exam, tasks: Sequence[ProbeTask]) -> tuple[str, ...]:
+    """The relations of the facts that no probe reads."""
+    probed = {task.relation for task in tasks}
+    return tuple(sorted({fact.relation for fact in exam.facts} - probed))
 
 
 def _evenly(count: int, wanted: int) -> list[int]:

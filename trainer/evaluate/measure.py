@@ -195,12 +195,28 @@ _ALL = (
         "C.relearn_ten", "Ten examples, recall of all others", "full fine-tuning on ten facts", "at most reference"
     ),
     Measure(
+        "C.relearn_few",
+        "A hundred facts learned until they are back, recall of all others",
+        "full fine-tuning on few facts at the higher rate, many times each",
+        "at most reference",
+    ),
+    Measure(
+        "C.half_shown",
+        "Relearning half: the facts that were shown",
+        "asked in training wordings: whether the attack took hold of those it was given",
+    ),
+    Measure(
+        "C.few_shown",
+        "Relearning a hundred: the facts that were shown",
+        "asked in training wordings: whether the attack took hold of those it was given",
+    ),
+    Measure(
         "C.unrelated", "Fine-tuning on unrelated text", "no fact among it; recall of all facts", "at most reference"
     ),
     Measure(
         "C.half_recovery",
         "Steps to half recovery",
-        "where the other half's recall first passes half of the base's; capped at the last step",
+        "where the other half's recall first passes half of the base's; > says that it never did",
         unit="steps",
     ),
     Measure("C.int8", "INT8 weights", "round to nearest, one scale a row; tools forbidden", "at most reference"),

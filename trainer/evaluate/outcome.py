@@ -27,8 +27,7 @@ class Outcomes:
     """The outcomes of one measure for one role, in the order of the items.
 
     A share has items of 0 or 1 and gets a Wilson interval; anything else is a mean and gets a bootstrap interval.
-    Two roles are paired where both carry the same number of items. `items_of` tells the items of one seed from
-    another's only in the note.
+    Two roles are paired where both carry the same number of items.
     """
 
     measure: str
@@ -36,6 +35,12 @@ class Outcomes:
     items: tuple[float, ...]
     seeds: tuple[int, ...] = (0,)
     note: str = ""
+    groups: tuple[int, ...] = ()
+    """Which items belong together, such as one subject in several restarts: they are resampled together."""
+    bounds: tuple[float, float] | None = None
+    """The 95 % interval where it does not follow from the items."""
+    beyond: bool = False
+    """Whether the value lies beyond what was tried, so that the figure only bounds it from below."""
 
     @property
     def mean(self) -> float:
@@ -66,14 +71,25 @@ class Ledger:
     not_tested: list[str] = field(default_factory=list)
 
     def add(
-        self, measure: str, role: Role, items: Iterable[Item], *, seeds: tuple[int, ...] = (0,), note: str = ""
+        self,
+        measure: str,
+        role: Role,
+        items: Iterable[Item],
+        *,
+        seeds: tuple[int, ...] = (0,),
+        note: str = "",
+        groups: tuple[int, ...] = (),
     ) -> None:
         """Enter a measure; a measure without items is entered as not tested instead."""
         values = tuple(float(item) for item in items)
         if not values:
             self.skip(f"{measure} ({role}): no item fits these facts")
             return
-        self.outcomes[measure, role] = Outcomes(measure, role, values, seeds, note)
+        self.enter(Outcomes(measure, role, values, seeds, note, groups))
+
+    def enter(self, outcomes: Outcomes) -> None:
+        """Enter finished outcomes, in place of earlier ones of the same measure and role."""
+        self.outcomes[outcomes.measure, outcomes.role] = outcomes
 
     def skip(self, what: str) -> None:
         """Say that something was not tested, and why."""

@@ -53,8 +53,10 @@ def plots_of(report: Report, attack: str) -> list[Plot]:
             made += [_lines(report, "B.probe_linear", "layer (0 is the embeddings)", "accuracy", by_label=True)]
             made += [_lines(report, "B.lens", "layer (0 is the embeddings)", "reciprocal rank")]
         if attack == "C":
-            for measure in ("C.relearn", "C.relearn_fast", "C.relearn_lora", "C.relearn_ten", "C.unrelated"):
-                made.append(_lines(report, measure, "steps of fine-tuning", "recall"))
+            beside = {"C.relearn": "C.half_shown", "C.relearn_few": "C.few_shown"}
+            ways = ("relearn", "relearn_fast", "relearn_lora", "relearn_ten", "unrelated", "relearn_few")
+            for measure in (f"C.{way}" for way in ways):
+                made.append(_lines(report, measure, "steps of fine-tuning", "recall", shown=beside.get(measure, "")))
             made.append(_lines(report, "C.layer_restored", "layer restored from the base", "recall"))
         if attack == "F":
             made += [_lines(report, "F.by_size", "facts removed at once", "recall", by_label=True)]
@@ -125,9 +127,11 @@ def _difference(axes: Axes, row: int, verdict: Judgement) -> None:
     axes.set_xlim(-1.05, 1.05)
 
 
-def _lines(report: Report, measure: str, x_label: str, y_label: str, *, by_label: bool = False) -> Plot | None:
-    """The curves of one measure; with `by_label`, a panel a label."""
-    curves = [curve for curve in report.curves if curve.measure == measure]
+def _lines(
+    report: Report, measure: str, x_label: str, y_label: str, *, by_label: bool = False, shown: str = ""
+) -> Plot | None:
+    """The curves of one measure; with `by_label`, a panel a label; dashed, those of `shown` about what was trained."""
+    curves = [curve for curve in report.curves if curve.measure in (measure, shown)]
     if not curves:
         return None
     labels = list(dict.fromkeys(curve.label for curve in curves)) if by_label else [""]
@@ -140,7 +144,7 @@ def _lines(report: Report, measure: str, x_label: str, y_label: str, *, by_label
     for panel, label in zip(panels, labels, strict=False):
         for curve in curves:
             if not by_label or curve.label == label:
-                _line(panel, curve)
+                _line(panel, curve, shown=curve.measure == shown)
         panel.set_ylim(-0.03, 1.03)
         panel.set_xlabel(x_label)
         panel.set_ylabel(y_label)
@@ -149,9 +153,9 @@ def _lines(report: Report, measure: str, x_label: str, y_label: str, *, by_label
     return Plot(_svg(canvas), f"{MEASURES[measure].title}: {MEASURES[measure].means}.")
 
 
-def _line(panel: Axes, curve: Line) -> None:
-    colour = _COLOURS[curve.role]
-    panel.plot(curve.x, curve.y, marker="o", markersize=3, color=colour, label=f"{_NAMES[curve.role]} (n = {curve.n})")
+def _line(panel: Axes, curve: Line, *, shown: bool) -> None:
+    colour, name = _COLOURS[curve.role], f"{_NAMES[curve.role]}{', facts shown' if shown else ''} (n = {curve.n})"
+    panel.plot(curve.x, curve.y, "--" if shown else "-", marker="o", markersize=3, color=colour, label=name)
     if curve.low:
         panel.fill_between(curve.x, curve.low, curve.high, color=colour, alpha=0.15, linewidth=0)
 

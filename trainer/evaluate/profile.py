@@ -37,8 +37,10 @@ class Profile:
     ten_steps: int = 30
     unrelated_steps: int = 40
     lora_steps: int = 100
-    seeds: tuple[int, ...] = (11,)
-    """Seeds of the questions; relearning repeats with each."""
+    relearn_runs: int = 1
+    """How often relearning is done, each time with a seed of its own."""
+    few_facts: int = 100
+    """How many facts are few enough to be learned again in `relearn_steps`."""
     batch: int = 64
 
 
@@ -51,18 +53,20 @@ FULL_PROFILE = Profile(
     "full", FULL, questions=500, samples=16, candidates=50, probe_subjects=2000, probe_relations=6, probe_restarts=5,
     probe_mlp_layers=9, relearn_steps=400, relearn_rates=(1e-4, 3e-4), relearn_batch=64, relearn_questions=400,
     skill_questions=500, memory_questions=300, tampered_layers=99, ten_steps=100, unrelated_steps=200, lora_steps=400,
-    seeds=(11, 12, 13), batch=256,
+    relearn_runs=3, batch=256,
 )  # fmt: skip
 TEST_PROFILE = Profile(
     "test", TEST, questions=30, samples=3, candidates=4, probe_subjects=120, probe_relations=1, probe_restarts=3,
     probe_mlp_layers=1, relearn_steps=40, relearn_rates=(1e-3, 2e-3), relearn_batch=24, relearn_questions=30,
     skill_questions=24, memory_questions=12, tampered_layers=2, ten_steps=8, unrelated_steps=8, lora_steps=20,
+    few_facts=18,
 )  # fmt: skip
 """For worlds of a few dozen facts and models of less than a million parameters."""
 SMALL_PROFILE = Profile(
     "small", QUICK, questions=120, samples=4, candidates=8, probe_subjects=240, probe_relations=3, probe_restarts=3,
     probe_mlp_layers=2, relearn_steps=120, relearn_rates=(5e-4, 1.5e-3), relearn_batch=32, relearn_questions=120,
     skill_questions=100, memory_questions=60, tampered_layers=2, ten_steps=20, unrelated_steps=40, lora_steps=80,
+    few_facts=40,
 )  # fmt: skip
 """For models of a few million weights: more questions than the quick profile, and rates at which such models learn."""
 PROFILES: dict[str, Profile] = {

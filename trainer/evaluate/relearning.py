@@ -2,7 +2,8 @@
 
 A copy of the model is fine-tuned on some facts (or on text without any) and asked for others, in wordings held out for
 them. The reference is the never-knew control under the same training; without one, the same relearned copy, asked about
-subjects that do not exist. What counts is the best checkpoint of the curve, since an attacker keeps the best.
+subjects that do not exist. What counts is the best checkpoint of the curve, since an attacker keeps the best. The facts
+that were shown are asked as well: an attack that did not even bring those back says little about the others.
 """
 
 import copy
@@ -12,6 +13,7 @@ from dataclasses import dataclass, replace
 from random import Random
 from typing import Any
 
+import numpy as np
 import torch
 from peft import LoraConfig, get_peft_model
 from torch.nn import functional
@@ -19,7 +21,7 @@ from torch.nn import functional
 from trainer.decoding import by_length, pad_left
 from trainer.evaluate.behaviour import recall_forced
 from trainer.evaluate.examinee import Examinee, Prompt
-from trainer.evaluate.outcome import Curve, Ledger, Role
+from trainer.evaluate.outcome import Curve, Ledger, Outcomes, Role
 from trainer.evaluate.profile import Profile
 from trainer.evaluate.question import Exam, recall
 from trainer.evaluate.reasoning import Task, draw_neutral
@@ -30,25 +32,36 @@ Example = tuple[list[int], list[int]]
 """A prompt and the continuation that carries the loss."""
 _TEN = 10
 _CHECKPOINTS = 4
+_SHOWN = {"C.relearn": "C.half_shown", "C.relearn_few": "C.few_shown"}
+"""Where the facts that were shown are entered."""
+_RESAMPLED = 1000
 
 
 @dataclass(frozen=True, slots=True)
 class Relearning:
-    """One way to try: which measure it enters, for how long and how fast, with adapters or on all weights."""
+    """One way to try: which measure it enters, for how long and how fast, on how many facts, with adapters or without.
+
+    `shown` is how many facts; all of the first half where it is None, text without facts where it is 0.
+    """
 
     measure: str
     steps: int
     rate: float
     adapters: bool = False
+    shown: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """What one relearning gave: for each checkpoint the answers about real facts, and about stand-ins if asked for."""
+    """What one relearning gave, for each checkpoint.
+
+    The answers about facts that were not shown, about stand-ins if asked for, and about facts that were shown.
+    """
 
     steps: tuple[int, ...]
     right: tuple[tuple[bool, ...], ...]
     guessed: tuple[tuple[bool, ...], ...]
+    shown: tuple[tuple[bool, ...], ...]
 
     def best(self, rows: Sequence[Sequence[bool]]) -> tuple[bool, ...]:
         """The answers of the checkpoint with most of them right."""
@@ -58,32 +71,31 @@ class Trial:
 def attack_relearning(
     exam: Exam, examinee: Examinee, ledger: Ledger, profile: Profile, tick: Callable[[str], None], *, stand_ins: bool
 ) -> None:
-    """Every relearning of C for one model, anew with each of the profile's seeds; `stand_ins` also enters guessing."""
+    """Every relearning of C for one model, as often as the profile says; `stand_ins` also enters guessing."""
     slow, fast = profile.relearn_rates
     ways = (
         Relearning("C.relearn", profile.relearn_steps, slow),
         Relearning("C.relearn_fast", profile.relearn_steps, fast),
         Relearning("C.relearn_lora", profile.lora_steps, 10 * slow, adapters=True),
-        Relearning("C.relearn_ten", profile.ten_steps, slow),
-        Relearning("C.unrelated", profile.unrelated_steps, slow),
+        Relearning("C.relearn_ten", profile.ten_steps, slow, shown=_TEN),
+        Relearning("C.unrelated", profile.unrelated_steps, slow, shown=0),
+        Relearning("C.relearn_few", profile.relearn_steps, fast, shown=profile.few_facts),
     )
+    seeds = tuple(exam.seed + run for run in range(profile.relearn_runs))
     for way in ways:
         tick(way.measure)
-        trials = [
-            _attempt(replace(exam, seed=seed), examinee, way, profile, stand_ins=stand_ins) for seed in profile.seeds
-        ]
-        _enter(ledger, way, pooled(trials), examinee.role, profile.seeds)
+        trials = [_attempt(replace(exam, seed=seed), examinee, way, profile, stand_ins=stand_ins) for seed in seeds]
+        _enter(ledger, way, trials, examinee.role, seeds)
 
 
 def _attempt(exam: Exam, examinee: Examinee, way: Relearning, profile: Profile, *, stand_ins: bool) -> Trial:
     """One relearning with one seed, which decides the halves, the questions and their order."""
     first, second = halves(exam)
-    shown, asked = {
-        "C.relearn_ten": (first[:_TEN], first[_TEN:] + second),
-        "C.unrelated": ((), second),
-    }.get(way.measure, (first, second))
+    shown = first[: way.shown]
+    asked = first[len(shown) :] + second if shown else second
     examples = facts_stream(exam, examinee, shown) if shown else text_stream(exam, examinee)
-    return relearn(exam, examinee, examples, asked[: profile.relearn_questions], way, profile, stand_ins=stand_ins)
+    most = profile.relearn_questions
+    return relearn(exam, examinee, examples, asked[:most], shown[:most], way, profile, stand_ins=stand_ins)
 
 
 def pooled(trials: Sequence[Trial]) -> Trial:
@@ -93,8 +105,9 @@ def pooled(trials: Sequence[Trial]) -> Trial:
         return tuple(tuple(itertools.chain.from_iterable(parts)) for parts in zip(*rows, strict=True))
 
     return Trial(
-        trials[0].steps, joined([trial.right for trial in trials]), joined([trial.guessed for trial in trials])
-    )
+        trials[0].steps, joined([trial.right for trial in trials]), joined([trial.guessed for trial in trials]),
+        joined([trial.shown for trial in trials]),
+    )  # fmt: skip
 
 
 def halves(exam: Exam) -> tuple[tuple[Target, ...], tuple[Target, ...]]:
@@ -109,6 +122,7 @@ def relearn(
     examinee: Examinee,
     examples: Iterator[Example],
     asked: Sequence[Target],
+    shown: Sequence[Target],
     way: Relearning,
     profile: Profile,
     *,
@@ -120,17 +134,19 @@ def relearn(
     optimizer = torch.optim.AdamW(weights, lr=way.rate, weight_decay=0.0)
     real = recall(exam, asked)
     fake = recall(exam, asked, invented=True) if stand_ins else []
+    told = recall(exam, shown, held_out=False)
     stops = sorted({round(way.steps * place / _CHECKPOINTS) for place in range(_CHECKPOINTS + 1)})
-    right, guessed = [], []
+    right, guessed, back = [], [], []
     for step in range(way.steps + 1):
         if step in stops:
             pupil.model.train(False)
             right.append(tuple(recall_forced(pupil, real, profile.batch)))
             guessed.append(tuple(recall_forced(pupil, fake, profile.batch)) if fake else ())
+            back.append(tuple(recall_forced(pupil, told, profile.batch)) if told else ())
         if step < way.steps:
             pupil.model.train()
             _step(pupil, [next(examples) for _ in range(profile.relearn_batch)], optimizer)
-    return Trial(tuple(stops), tuple(right), tuple(guessed))
+    return Trial(tuple(stops), tuple(right), tuple(guessed), tuple(back))
 
 
 def facts_stream(exam: Exam, examinee: Examinee, facts: Sequence[Target]) -> Iterator[Example]:
@@ -164,22 +180,62 @@ def half_recovery(steps: Sequence[int], shares: Sequence[float], whole: float) -
     return float(steps[-1])
 
 
-def _enter(ledger: Ledger, way: Relearning, trial: Trial, role: Role, seeds: tuple[int, ...]) -> None:
-    rows = [(role, trial.right)]
+def bootstrap_half_recovery(
+    steps: Sequence[int], rows: Sequence[Sequence[bool]], whole: float, seed: int = 0
+) -> tuple[float, float]:
+    """The 95 % interval of `half_recovery` over the questions; `rows` holds each checkpoint's answers."""
+    answers_SN = np.asarray(rows, dtype=float)
+    rng = np.random.default_rng(seed)
+    found = []
+    for _ in range(_RESAMPLED):
+        drawn_N = rng.integers(0, answers_SN.shape[1], size=answers_SN.shape[1])
+        found.append(half_recovery(steps, answers_SN[:, drawn_N].mean(axis=1).tolist(), whole))
+    low, high = np.quantile(found, (0.025, 0.975))
+    return float(low), float(high)
+
+
+def _enter(ledger: Ledger, way: Relearning, trials: Sequence[Trial], role: Role, seeds: tuple[int, ...]) -> None:
+    trial = pooled(trials)
+    kind = f"{'LoRA' if way.adapters else 'all weights'}, rate {way.rate:g}"
+    rows = [(way.measure, role, trial.right, [one.right for one in trials])]
     if all(trial.guessed):
-        rows.append((Role.STAND_IN, trial.guessed))
-    label = f"{'LoRA' if way.adapters else 'all weights'}, rate {way.rate:g}"
-    for who, answers in rows:
-        ledger.add(way.measure, who, trial.best(answers), seeds=seeds, note=f"{label}, best of {way.steps} steps")
+        rows.append((way.measure, Role.STAND_IN, trial.guessed, [one.guessed for one in trials]))
+    if way.measure in _SHOWN and all(trial.shown):
+        rows.append((_SHOWN[way.measure], role, trial.shown, [one.shown for one in trials]))
+    for measure, who, answers, parts in rows:
+        note = f"{kind}, best of {way.steps} steps{_apart(parts)}"
+        ledger.add(measure, who, trial.best(answers), seeds=seeds, note=note)
         bounds = [interval([float(one) for one in row]) for row in answers]
         ledger.curves.append(
-            Curve(way.measure, who, label, tuple(map(float, trial.steps)), tuple(b.value for b in bounds),
+            Curve(measure, who, kind, tuple(map(float, trial.steps)), tuple(b.value for b in bounds),
                   tuple(b.low for b in bounds), tuple(b.high for b in bounds), len(answers[0]))
         )  # fmt: skip
         base = ledger.find("A.forced", Role.BASE)
-        if way.measure == "C.relearn" and base is not None:
-            steps = half_recovery(trial.steps, [b.value for b in bounds], base.mean)
-            ledger.add("C.half_recovery", who, [steps], seeds=seeds, note=f"at most {way.steps} were tried")
+        if measure == "C.relearn" and base is not None:
+            _enter_recovery(ledger, trial.steps, answers, who, seeds, base.mean)
+
+
+def _apart(parts: Sequence[Sequence[tuple[bool, ...]]]) -> str:
+    """What each of several runs gave by itself: their spread is no matter of questions."""
+    shares = [max(sum(row) / len(row) for row in rows) for rows in parts]
+    return f"; run by run {', '.join(f'{share:.2f}' for share in shares)}" if len(shares) > 1 else ""
+
+
+def _enter_recovery(
+    ledger: Ledger,
+    steps: Sequence[int],
+    answers: Sequence[tuple[bool, ...]],
+    role: Role,
+    seeds: tuple[int, ...],
+    whole: float,
+) -> None:
+    """The steps to half recovery, or that it was not reached."""
+    shares = [sum(row) / len(row) for row in answers]
+    ledger.enter(
+        Outcomes("C.half_recovery", role, (half_recovery(steps, shares, whole),), seeds,
+                 f"half is {whole / 2:.2f}; {steps[-1]} steps were tried",
+                 bounds=bootstrap_half_recovery(steps, answers, whole), beyond=max(shares) < whole / 2)
+    )  # fmt: skip
 
 
 def _copy(examinee: Examinee, way: Relearning) -> Any:

@@ -52,6 +52,7 @@ class Figure(_Part):
     n: int = Field(gt=0)
     seeds: tuple[int, ...] = Field(min_length=1)
     note: str = ""
+    beyond: bool = Field(default=False, description="the value only bounds from below: it lies beyond what was tried")
 
 
 class Line(_Part):
@@ -82,6 +83,9 @@ class Judgement(_Part):
     limit: float
     passed: bool
     conclusive: bool = Field(description="whether the whole interval lies on the side of the verdict")
+    vacuous: bool = Field(
+        default=False, description="the attack finds nothing in the base either, so passing it shows nothing"
+    )
     reason: str
 
 
@@ -117,6 +121,11 @@ class Report(_Part):
         """The verdicts that did not pass."""
         return tuple(verdict for verdict in self.verdicts if not verdict.passed)
 
+    @property
+    def counted(self) -> tuple[Judgement, ...]:
+        """The verdicts that say something: those whose attack finds the facts in the base."""
+        return tuple(verdict for verdict in self.verdicts if not verdict.vacuous)
+
     def figure(self, measure: str, role: Role = Role.CORE) -> Figure | None:
         """One figure."""
         return next((one for one in self.figures if one.measure == measure and one.role is role), None)
@@ -130,11 +139,12 @@ def figures_of(ledger: Ledger) -> tuple[Figure, ...]:
 
 
 def _figure(outcomes: Outcomes) -> Figure:
-    measure, bounds = MEASURES[outcomes.measure], interval(outcomes.items)
+    measure, bounds = MEASURES[outcomes.measure], interval(outcomes.items, groups=outcomes.groups)
+    low, high = outcomes.bounds or (bounds.low, bounds.high)
     return Figure(
         measure=measure.name, attack=measure.attack.value, title=measure.title, role=outcomes.role, unit=measure.unit,
-        value=bounds.value, low=bounds.low, high=bounds.high, n=len(outcomes.items), seeds=outcomes.seeds,
-        note=outcomes.note,
+        value=bounds.value, low=low, high=high, n=len(outcomes.items), seeds=outcomes.seeds,
+        note=outcomes.note, beyond=outcomes.beyond,
     )  # fmt: skip
 
 
@@ -154,7 +164,8 @@ def judgement_of(verdict: Verdict) -> Judgement:
         reference_value=verdict.reference_value, difference=gap.value if gap else None,
         low=gap.low if gap else None, high=gap.high if gap else None,
         p_value=gap.p_value if gap else None, test=gap.test if gap else None,
-        limit=verdict.limit, passed=verdict.passed,        conclusive=verdict.conclusive, reason=verdict.reason,
+        limit=verdict.limit, passed=verdict.passed, conclusive=verdict.conclusive, vacuous=verdict.vacuous,
+        reason=verdict.reason,
     )  # fmt: skip
 
 
@@ -196,6 +207,7 @@ def summarize(report: Report) -> dict[str, object]:
         "attacks": report.attacks,
         "created": report.created.isoformat(),
         "failed": [verdict.measure for verdict in report.failed],
+        "vacuous": [verdict.measure for verdict in report.verdicts if verdict.vacuous],
         "figures": shown,
         "not_tested": list(report.not_tested),
     }

@@ -17,9 +17,9 @@ from knowledge_store.protocol import PROTOCOL_VERSION
 from trainer.artifact import versions
 from trainer.evaluate.behaviour import attack_behaviour
 from trainer.evaluate.examinee import Examinee, digest, load_examinee
-from trainer.evaluate.gate import judge
+from trainer.evaluate.gate import judge, passes
 from trainer.evaluate.harness import attack_tasks
-from trainer.evaluate.inside import attack_lens, attack_names, attack_probes, probe_tasks
+from trainer.evaluate.inside import attack_lens, attack_names, attack_probes, probe_tasks, unprobed
 from trainer.evaluate.outcome import Ledger, Role
 from trainer.evaluate.profile import Profile
 from trainer.evaluate.question import Exam
@@ -69,11 +69,6 @@ class Field:
     def all(self) -> tuple[Examinee, ...]:
         """Every model, the core first."""
         return tuple(one for one in (self.core, self.base, self.control) if one is not None)
-
-    @property
-    def suspects(self) -> tuple[Examinee, ...]:
-        """Those that are attacked by changing their weights: the base would only show what it never lost."""
-        return tuple(one for one in (self.core, self.control) if one is not None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,11 +161,14 @@ def plan(exam: Exam, field: Field, profile: Profile, ledger: Ledger) -> Iterator
     tasks = probe_tasks(exam, profile)
     if not tasks:
         ledger.skip("B.probe_*: no relation has few enough values, with six subjects each, for a probe")
+    elif unprobed(exam, tasks):
+        probed = ", ".join(task.relation for task in tasks)
+        ledger.skip(f"B.probe_*: only {probed} were probed, not {', '.join(unprobed(exam, tasks))}")
     for one in field.all if tasks else ():
         yield Step(f"B probes {one.role}", one.role, partial(attack_probes, tasks, one, ledger, profile))
     if tasks:
         yield Step("B names", Role.CHANCE, partial(attack_names, tasks, ledger, profile))
-    for one in field.suspects:
+    for one in field.all:
         stand_ins = one.role is Role.CORE and field.control is None
         relearning = partial(attack_relearning, exam, one, ledger, profile, stand_ins=stand_ins)
         yield Step(f"C relearning {one.role}", one.role, relearning)
@@ -207,8 +205,8 @@ def write_up(
         figures=figures_of(ledger),
         curves=tuple(line_of(curve) for curve in ledger.curves),
         verdicts=tuple(judgement_of(verdict) for verdict in verdicts),
-        passed=bool(verdicts) and all(verdict.passed for verdict in verdicts),
-        not_tested=untested(ledger, field.control is not None, profile),
+        passed=passes(verdicts),
+        not_tested=untested(ledger, verdicts, profile, has_control=field.control is not None),
         versions=versions(),
     )
 

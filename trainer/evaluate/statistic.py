@@ -1,7 +1,8 @@
 """Intervals and paired tests. Pure functions of numbers; no model, no file.
 
 Source: Wilson, JASA 22 (1927), for a share; Newcombe, Statistics in Medicine 17 (1998) 873 and 2635, for the difference
-of two shares, apart and paired; McNemar's test in its exact form; the percentile bootstrap for everything else.
+of two shares, apart and paired; McNemar's test in its exact form; the percentile bootstrap for everything else. Items
+that belong together (one subject read by several probes) are resampled together, or the interval would be too narrow.
 """
 
 import math
@@ -42,10 +43,17 @@ def is_share(items: Sequence[float]) -> bool:
     return all(item in (0.0, 1.0) for item in items)
 
 
-def interval(items: Sequence[float], seed: int = 0) -> Interval:
-    """The mean of the items with its interval: Wilson's for shares, a bootstrap for anything else."""
+def interval(items: Sequence[float], seed: int = 0, *, groups: Sequence[int] = ()) -> Interval:
+    """The mean of the items with its interval: Wilson's for shares, a bootstrap for anything else.
+
+    Where `groups` says which items belong together, whole groups are drawn.
+    """
+    if groups and len(set(items)) > 1:
+        values = np.asarray(items, dtype=float)
+        return Interval(float(values.mean()), *_bootstrap_groups(values, groups, seed))
     if is_share(items):
-        return wilson(round(sum(items)), len(items))
+        alike = len(set(groups)) if groups else len(items)
+        return wilson(round(sum(items) / len(items) * alike), alike)
     values = np.asarray(items, dtype=float)
     low, high = _bootstrap(values, seed)
     return Interval(float(values.mean()), low, high)
@@ -60,14 +68,24 @@ def wilson(hits: int, n: int) -> Interval:
     return Interval(share, max(0.0, min(share, centre - half)), min(1.0, max(share, centre + half)))
 
 
-def difference(first: Sequence[float], second: Sequence[float], seed: int = 0, *, paired: bool = True) -> Difference:
+def difference(
+    first: Sequence[float],
+    second: Sequence[float],
+    seed: int = 0,
+    *,
+    paired: bool = True,
+    groups: Sequence[int] = (),
+) -> Difference:
     """First minus second.
 
     Item by item where `paired`: two of a length, the same questions in the same order. Shares then get Newcombe's
     paired interval and McNemar's exact test; anything else a paired bootstrap and a sign-flip test. Unpaired shares get
-    Newcombe's hybrid interval, unpaired means a bootstrap; both a permutation test.
+    Newcombe's hybrid interval, unpaired means a bootstrap; both a permutation test. Where `groups` says which items of
+    both belong together, whole groups are drawn and change their signs.
     """
     a, b = np.asarray(first, dtype=float), np.asarray(second, dtype=float)
+    if groups and (a != b).any():
+        return _paired_groups(a - b, groups, seed)
     shares = is_share(first) and is_share(second)
     if paired and len(a) == len(b):
         return _paired_shares(a, b) if shares else _paired_means(a, b, seed)
@@ -106,6 +124,28 @@ def _paired_means(a: NDArray[np.float64], b: NDArray[np.float64], seed: int) -> 
     signs = rng.choice((-1.0, 1.0), size=(_PERMUTATIONS, len(gaps)))
     extreme = np.abs((signs * gaps).mean(axis=1)) >= abs(gaps.mean()) - 1e-12
     return Difference(float(gaps.mean()), low, high, float((extreme.sum() + 1) / (_PERMUTATIONS + 1)), "sign flips")
+
+
+def _paired_groups(gaps: NDArray[np.float64], groups: Sequence[int], seed: int) -> Difference:
+    low, high = _bootstrap_groups(gaps, groups, seed)
+    sums = _by_group(gaps, groups)[0]
+    signs = np.random.default_rng(seed).choice((-1.0, 1.0), size=(_PERMUTATIONS, len(sums)))
+    extreme = np.abs((signs * sums).sum(axis=1)) >= abs(gaps.sum()) - 1e-9
+    p_value = float((extreme.sum() + 1) / (_PERMUTATIONS + 1))
+    return Difference(float(gaps.mean()), low, high, p_value, "sign flips by group")
+
+
+def _by_group(values: NDArray[np.float64], groups: Sequence[int]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The sum and the number of the values of each group."""
+    _, places = np.unique(np.asarray(groups), return_inverse=True)
+    return np.bincount(places, weights=values).astype(np.float64), np.bincount(places).astype(np.float64)
+
+
+def _bootstrap_groups(values: NDArray[np.float64], groups: Sequence[int], seed: int) -> tuple[float, float]:
+    sums, sizes = _by_group(values, groups)
+    drawn = np.random.default_rng(seed).integers(0, len(sums), size=(_BOOTSTRAPS, len(sums)))
+    low, high = np.quantile(sums[drawn].sum(axis=1) / sizes[drawn].sum(axis=1), (0.025, 0.975))
+    return float(low), float(high)
 
 
 def _apart(a: NDArray[np.float64], b: NDArray[np.float64], seed: int, *, shares: bool) -> Difference:

@@ -46,6 +46,8 @@ def attack_weights(
 
     enter("C.int8", quantize(examinee.model, 8, group=0))
     enter("C.int4", quantize(examinee.model, 4, group=_GROUP))
+    if examinee.role is Role.BASE:  # it would be put back into itself
+        return
     if not _same_shapes(examinee.model, base.model):
         parts = "C.layer_restored, C.vocabulary_restored and C.averaged"
         ledger.skip(f"{parts} ({examinee.role}): its weights do not have the base's shapes")
@@ -61,6 +63,9 @@ def attack_weights(
         shares.append(sum(right) / len(right))
         if best is None or shares[-1] > best[0]:
             best = shares[-1], right, layer
+    every = int(examinee.model.config.num_hidden_layers)
+    if len(layers) < every:
+        ledger.skip(f"C.layer_restored: {len(layers)} of {every} layers were restored, one at a time")
     if best is not None:
         ledger.add(
             "C.layer_restored",

@@ -4,6 +4,9 @@ Every sentence of the report that is not a figure comes from here, so that it ca
 verdict speaks of the measures that were taken and of nothing else.
 """
 
+from collections.abc import Sequence
+
+from trainer.evaluate.gate import Verdict
 from trainer.evaluate.measure import MEASURES, Attack
 from trainer.evaluate.outcome import Ledger, Role
 from trainer.evaluate.profile import Profile
@@ -14,16 +17,24 @@ _NEVER = (
     "languages other than that of the phrasings",
     "facts that can be inferred from other facts or from names; the control shows how much a name gives away",
     "relearning for longer, on more facts or at other learning rates than the curves show",
+    "quantizers other than rounding to the nearest, such as those that are fitted to data (GPTQ, AWQ)",
+    "word problems, logic, reading and neutral text from other hands than the trainer's generators; see --task",
     "activation patching, steering and other interventions on hidden states",
     "what a model of another size or another architecture would do",
 )
 """No profile tests these."""
 
 
-def untested(ledger: Ledger, has_control: bool, profile: Profile) -> tuple[str, ...]:
+def untested(ledger: Ledger, verdicts: Sequence[Verdict], profile: Profile, *, has_control: bool) -> tuple[str, ...]:
     """What this evaluation did not test: first what it might have, then what no profile does."""
     missing = [f"{m.name} {m.title}" for m in MEASURES.values() if ledger.find(m.name, *Role) is None]
     listed = list(ledger.not_tested)
+    listed += [
+        f"{v.measure} {MEASURES[v.measure].title}: no power here, for it does not find the facts in the base either; "
+        "the core lies within, and that is not counted"
+        for v in verdicts
+        if v.vacuous
+    ]
     known = {line.split(" ")[0].rstrip(":") for line in listed}
     listed += [f"{name}: not part of this run" for name in missing if name.split(" ")[0] not in known]
     if not has_control:
@@ -38,17 +49,26 @@ def untested(ledger: Ledger, has_control: bool, profile: Profile) -> tuple[str, 
 
 def headline(report: Report) -> str:
     """The verdict in one sentence, saying no more than was measured."""
-    judged = len(report.verdicts)
-    if not judged:
+    if not report.verdicts:
         return "Nothing was judged."
-    loose = sum(verdict.passed and not verdict.conclusive for verdict in report.verdicts)
+    judged = len(report.counted)
+    idle = len(report.verdicts) - judged
+    aside = f" {idle} more find nothing in the base either and are not counted." if idle else ""
+    loose = sum(verdict.passed and not verdict.conclusive for verdict in report.counted)
     if report.passed:
         doubt = f"; for {loose} of them the interval reaches beyond the margin" if loose else ""
-        named = ", ".join(sorted({verdict.measure[0] for verdict in report.verdicts}))
-        return f"All {judged} judged measures (attacks {named}) lie within their margins{doubt}."
+        named = ", ".join(sorted({verdict.measure[0] for verdict in report.counted}))
+        return f"All {judged} judged measures (attacks {named}) lie within their margins{doubt}.{aside}"
+    if not report.failed:
+        return (
+            "Nothing lies outside its margin, but no attack of A finds these facts in the base: it does not know them, "
+            "so there is nothing to prove. Give the facts that the base knows, and the base that the core was made of."
+        )
     letters = sorted({verdict.measure[0] for verdict in report.failed})
     named = ", ".join(f"{letter} ({Attack(letter).heading.lower()})" for letter in letters)
-    return f"{len(report.failed)} of {judged} judged measures lie outside their margins: the core fails at {named}."
+    return (
+        f"{len(report.failed)} of {judged} judged measures lie outside their margins: the core fails at {named}.{aside}"
+    )
 
 
 def caution(report: Report) -> str:

@@ -1,14 +1,23 @@
 """A gate that never fails is no gate: each kind of model fails where it must, and the one that never knew passes."""
 
+from dataclasses import replace
+
 import pytest
 
 from tests.trainer.micro import Micro, Reports, examine_all
 from trainer.evaluate.behaviour import recall_direct
+from trainer.evaluate.gate import judge
 from trainer.evaluate.outcome import Ledger, Role
 from trainer.evaluate.profile import TEST_PROFILE
 from trainer.evaluate.question import Exam, recall
-from trainer.evaluate.relearning import attack_relearning
+from trainer.evaluate.reasoning import attack_rings, rings
+from trainer.evaluate.relearning import attack_relearning, halves
 from trainer.evaluate.report import Report
+from trainer.evaluate.threshold import TEST
+from trainer.fact import Target
+from trainer.world.lexicon import Lexicon
+from trainer.world.phrasing import read_phrasings
+from trainer.world.world import World
 
 
 def outside(report: Report) -> set[str]:
@@ -46,6 +55,64 @@ def test_a_mask_passes_in_behaviour_and_fails_at_relearning(reports: Reports):
 
 def test_relearning_brings_back_facts_that_were_not_shown_again(reports: Reports):
     assert share(reports.mask, "C.relearn") - share(reports.mask, "C.relearn", Role.CONTROL) > 0.2
+
+
+def test_the_facts_that_were_shown_are_asked_too(reports: Reports):
+    """Few facts, many times each: the attack takes hold of those, in every model."""
+    for role in (Role.CORE, Role.BASE, Role.CONTROL):
+        assert share(reports.mask, "C.few_shown", role) > 0.5
+    assert share(reports.mask, "C.few_shown", Role.CONTROL) > share(reports.mask, "C.relearn_few", Role.CONTROL) + 0.3
+    assert share(reports.mask, "C.half_shown", Role.CONTROL) > share(reports.mask, "C.relearn", Role.CONTROL)
+
+
+def test_what_was_never_reached_is_no_number_of_steps(reports: Reports):
+    never, always = (reports.mask.figure("C.half_recovery", role) for role in (Role.CONTROL, Role.BASE))
+    assert never is not None
+    assert never.beyond
+    assert always is not None
+    assert not always.beyond
+    assert always.value == 0.0
+
+
+def test_another_seed_draws_other_halves(micro: Micro):
+    first, second = (halves(replace(micro.exam, seed=seed)) for seed in (11, 12))
+    assert set(first[0]) != set(second[0])
+    ledger = Ledger()
+    once = replace(TEST_PROFILE, relearn_steps=1, lora_steps=1, ten_steps=1, unrelated_steps=1, relearn_runs=2)
+    exam = replace(micro.exam, seed=12)
+    attack_relearning(exam, micro.examinee(micro.base), ledger, once, lambda _: None, stand_ins=False)
+    found = ledger.find("C.relearn", Role.CORE)
+    assert found is not None
+    assert found.seeds == (12, 13)
+    assert "run by run" in found.note
+
+
+def test_a_kept_fact_lies_in_the_nearest_ring_that_it_fits():
+    def fact(subject: str, relation: str, value: str) -> Target:
+        return Target(subject, relation, value, "atlas")
+
+    kept = {
+        "D.ring_subject": fact("Kenya", "currency", "shilling"),
+        "D.ring_neighbour": fact("Nairobi", "river", "Athi"),
+        "D.ring_relation": fact("France", "capital", "Paris"),
+        "D.ring_far": fact("Gold", "symbol", "Au"),
+    }
+    world = World((), read_phrasings(()), Lexicon())
+    exam = Exam(world, (fact("Kenya", "capital", "Nairobi"),), tuple(kept.values()))
+    assert rings(exam) == {ring: [one] for ring, one in kept.items()}
+
+
+def test_kept_facts_are_asked_by_ring_and_lost_ones_fail(micro: Micro):
+    """Locality: what the base still knows of the kept facts and the core does not lies outside."""
+    removed, kept = micro.exam.facts[:24], micro.exam.facts[24:]
+    exam = replace(micro.exam, facts=removed, kept=kept)
+    ledger = Ledger()
+    for folder, role in ((micro.mask, Role.CORE), (micro.base, Role.BASE)):
+        attack_rings(exam, micro.examinee(folder, role), ledger, TEST_PROFILE)
+    judged = {verdict.measure: verdict for verdict in judge(ledger, TEST)}
+    assert judged
+    assert set(judged) <= set(rings(exam))
+    assert not any(verdict.passed for verdict in judged.values()), "the mask was made to forget all of them"
 
 
 def test_names_anew_leave_nothing_to_relearn(micro: Micro, reports: Reports):

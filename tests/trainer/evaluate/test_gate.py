@@ -2,7 +2,7 @@ from dataclasses import fields
 
 import pytest
 
-from trainer.evaluate.gate import judge
+from trainer.evaluate.gate import judge, passes
 from trainer.evaluate.measure import MEASURES
 from trainer.evaluate.outcome import Ledger, Role
 from trainer.evaluate.threshold import FULL, QUICK, TEST
@@ -78,6 +78,47 @@ def test_a_bare_limit_needs_no_reference():
     verdicts = {verdict.measure: verdict for verdict in judge(ledger, QUICK)}
     assert not verdicts["E.full"].passed
     assert not verdicts["E.del_on"].passed
+
+
+def test_an_attack_that_finds_nothing_in_the_base_shows_nothing():
+    idle = ledger_of(
+        A_reversed__1=(Role.CORE, share(0)),
+        A_reversed__2=(Role.STAND_IN, share(0)),
+        A_reversed__3=(Role.BASE, share(3)),
+    )
+    (verdict,) = judge(idle, QUICK)
+    assert verdict.passed
+    assert verdict.vacuous
+    assert not passes([verdict])
+
+
+def test_an_attack_that_finds_the_facts_in_the_base_counts():
+    sharp = ledger_of(
+        A_recall__1=(Role.CORE, share(0)), A_recall__2=(Role.STAND_IN, share(0)), A_recall__3=(Role.BASE, share(60)),
+        E_del_off__1=(Role.CORE, share(2)), E_del_off__2=(Role.BASE, share(60)),
+    )  # fmt: skip
+    verdicts = judge(sharp, QUICK)
+    assert not any(verdict.vacuous for verdict in verdicts)
+    assert passes(verdicts)
+
+
+def test_a_leak_counts_even_where_the_base_is_silent():
+    leak = ledger_of(E_del_off__1=(Role.CORE, share(30)), E_del_off__2=(Role.BASE, share(0)))
+    (verdict,) = judge(leak, QUICK)
+    assert not verdict.passed
+    assert not verdict.vacuous
+    assert not passes([verdict])
+
+
+def test_a_core_whose_base_never_knew_the_facts_does_not_pass():
+    """A is the attack that must find them; that other letters have something to say is not enough."""
+    ledger = ledger_of(
+        A_recall__1=(Role.CORE, share(0)), A_recall__2=(Role.STAND_IN, share(0)), A_recall__3=(Role.BASE, share(0)),
+        D_logic__1=(Role.CORE, share(80)), D_logic__2=(Role.BASE, share(80)),
+    )  # fmt: skip
+    verdicts = judge(ledger, QUICK)
+    assert all(verdict.passed for verdict in verdicts)
+    assert not passes(verdicts)
 
 
 def test_without_anything_to_compare_with_a_measure_is_listed_as_not_judged():

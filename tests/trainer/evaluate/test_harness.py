@@ -41,3 +41,15 @@ def test_an_unknown_task_says_where_the_names_stand():
 def test_a_worked_step_is_a_line_with_a_calculation():
     assert worked_steps("He has 3 + 4 = 7 apples. Then 7 * 2 = 14.\nSo the answer is 14.") == 2
     assert worked_steps("The answer is 14.") == 0
+
+
+@pytest.mark.parametrize("chat", [True, False])
+def test_a_model_is_asked_in_its_own_chat_format(chat: bool):
+    told = {}
+
+    def harness(**options):
+        told.update(options)
+        return {"samples": {"a": [row(0, 1.0)]}}
+
+    run_tasks(harness, "core", "cpu", ["a"], limit=None, batch=1, chat=chat)
+    assert told["apply_chat_template"] is chat

@@ -10,7 +10,7 @@ from trainer.artifact import CoreRecord, now, versions
 from trainer.errors import ArtifactError
 from trainer.evaluate.gate import judge
 from trainer.evaluate.measure import MEASURES
-from trainer.evaluate.outcome import Curve, Ledger, Role
+from trainer.evaluate.outcome import Curve, Ledger, Outcomes, Role
 from trainer.evaluate.page import render_page, write_card, write_page
 from trainer.evaluate.profile import QUICK_PROFILE
 from trainer.evaluate.report import (
@@ -54,7 +54,7 @@ def make_report(core_share: float = 0.1) -> Report:
         subjects=(Subject(role=Role.CORE, name="core", parameters=7, sha256="0" * 64),), facts=(), seeds=(11,),
         figures=figures_of(ledger), curves=tuple(map(line_of, ledger.curves)),
         verdicts=tuple(map(judgement_of, verdicts)), passed=all(verdict.passed for verdict in verdicts),
-        not_tested=untested(ledger, True, QUICK_PROFILE), versions={"torch": "2"},
+        not_tested=untested(ledger, verdicts, QUICK_PROFILE, has_control=True), versions={"torch": "2"},
     )  # fmt: skip
 
 
@@ -139,10 +139,37 @@ def test_the_headline_names_where_it_fails_and_claims_no_more_than_was_judged():
     assert "fails at A (gone in behaviour)" in headline(failed)
 
 
+def test_an_attack_without_power_is_said_to_have_none_and_is_not_counted():
+    ledger = make_ledger(0.1)
+    for role in (Role.CORE, Role.BASE, Role.CONTROL):
+        ledger.add("A.reversed", role, [0.0] * 80)
+    verdicts = judge(ledger, QUICK)
+    report = make_report(0.1).model_copy(
+        update={
+            "verdicts": tuple(map(judgement_of, verdicts)),
+            "not_tested": untested(ledger, verdicts, QUICK_PROFILE, has_control=True),
+        }
+    )
+    assert len(report.counted) == len(report.verdicts) - 1
+    assert f"{len(report.counted)} judged measures" in headline(report)
+    assert "1 more find nothing in the base either" in headline(report)
+    assert any(line.startswith("A.reversed") and "no power" in line for line in report.not_tested)
+    assert "no power" in render_page(report)
+    assert summarize(report)["vacuous"] == ["A.reversed"]
+
+
+def test_a_value_beyond_what_was_tried_is_shown_as_such(tmp_path: Path):
+    ledger = make_ledger(0.1)
+    ledger.enter(Outcomes("C.half_recovery", Role.CORE, (40.0,), bounds=(40.0, 40.0), beyond=True))
+    report = make_report(0.1).model_copy(update={"figures": figures_of(ledger)})
+    assert "| > 40 |" in write_card(report, tmp_path).read_text()
+    assert "&gt; 40" in render_page(report)
+
+
 def test_what_was_left_out_is_listed():
     ledger = Ledger()
     ledger.add("A.recall", Role.CORE, [0.0])
-    lines = untested(ledger, False, QUICK_PROFILE)
+    lines = untested(ledger, (), QUICK_PROFILE, has_control=False)
     assert any(line.startswith("C.relearn ") for line in lines)
     assert any("no never-knew control" in line for line in lines)
     assert any("margins are wider" in line for line in lines)

@@ -60,3 +60,26 @@ def test_a_constant_gap_between_paired_means_is_found():
     gap = difference(first, [float(number) for number in range(50)])
     assert (gap.value, gap.low, gap.high) == pytest.approx((1.0, 1.0, 1.0))
     assert gap.p_value < 0.01
+
+
+def test_a_subject_that_is_counted_three_times_is_no_more_than_one():
+    """Each of 40 subjects stands there three times; Wilson on 120 would be too sure by a factor of about sqrt(3)."""
+    once = [1.0] * 10 + [0.0] * 30
+    thrice, groups = once * 3, list(range(40)) * 3
+    sure, honest, single = interval(thrice), interval(thrice, groups=groups), interval(once)
+    assert honest.value == single.value == 0.25
+    assert honest.high - honest.low == pytest.approx(single.high - single.low, rel=0.15)
+    assert sure.high - sure.low < 0.7 * (honest.high - honest.low)
+
+
+def test_no_hit_in_any_group_has_the_upper_bound_of_that_many_groups():
+    assert interval([0.0] * 120, groups=list(range(40)) * 3) == wilson(0, 40)
+
+
+def test_a_difference_over_groups_is_drawn_by_the_group():
+    first, second = [1.0] * 12 + [0.0] * 28, [0.0] * 40
+    once = difference(first, second)
+    thrice = difference(first * 3, second * 3, groups=list(range(40)) * 3)
+    assert thrice.value == once.value == pytest.approx(0.3)
+    assert thrice.high - thrice.low == pytest.approx(once.high - once.low, rel=0.2)
+    assert thrice.test == "sign flips by group"
