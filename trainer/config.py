@@ -12,7 +12,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, ValidationError, model_validator
 
 from trainer.errors import ConfigError
-from trainer.mistake import explain
+from trainer.mistake import explain_all
 from trainer.world.corpus import BASE_MIXTURE, MAKERS
 
 
@@ -77,7 +77,9 @@ class FactStreamConfig(PackedStream):
     classes: Literal["value", "first_token"] = Field(default="value", description="what the probes decode")
     most_classes: int = Field(default=16384, ge=2, description="beyond so many values, classes are hashed buckets")
     positions: tuple[Literal["answer", "subject"], ...] = Field(
-        default=("answer",), description="where the probes read: the last token of the prompt, of the subject"
+        default=("answer",),
+        min_length=1,
+        description="where the probes read: the last token of the prompt, of the subject",
     )
 
 
@@ -481,5 +483,5 @@ def parse_config(model: type[_Config], content: Any, name: str) -> _Config:
     try:
         return model.model_validate(content)
     except ValidationError as error:
-        lines = [explain(model, problem["loc"], problem["type"], problem["msg"]) for problem in error.errors()]
-        raise ConfigError(f"{name} cannot be used:\n" + "\n".join(f"  {line}" for line in lines)) from error
+        lines = "\n".join(f"  {line}" for line in explain_all(model, error))
+        raise ConfigError(f"{name} cannot be used:\n{lines}") from error

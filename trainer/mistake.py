@@ -1,9 +1,23 @@
-"""What is wrong in a YAML that cannot be used, said with the key that was meant. Called by `config.parse_config`."""
+"""What is wrong in a YAML that cannot be used, said with the key that was meant. Called where a user's YAML is read."""
 
 import difflib
 from typing import Any, get_args
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
+
+
+def explain_all(model: type[BaseModel], error: ValidationError) -> list[str]:
+    """Every problem of a file, a line each.
+
+    A list whose items cannot be used counts as empty for pydantic; what follows from a deeper problem is left out.
+    """
+    problems = error.errors()
+    places = [problem["loc"] for problem in problems]
+    return [
+        explain(model, place, problem["type"], problem["msg"])
+        for place, problem in zip(places, problems, strict=True)
+        if not any(len(other) > len(place) and other[: len(place)] == place for other in places)
+    ]
 
 
 def explain(model: type[BaseModel], place: tuple[int | str, ...], kind: str, message: str) -> str:

@@ -38,6 +38,7 @@ def test_a_plain_file_gets_the_defaults(tmp_path: Path) -> None:
         ({"stages": [{"kind": "metabolize", "steps": 1, "losses": {}}]}, "at least one loss"),
         ({"facts": {"files": []}}, "facts.files"),
         ({"facts": {"files": ["a"], "answer": "no slot"}}, "facts.answer"),
+        ({"streams": {"fact": {"positions": []}}}, "streams.fact.positions"),
         ({"streams": {"neutral": {}}}, "either files or a dataset"),
         ({"stages": [{"kind": "perturb", "noise": 0}]}, "greater than 0"),
         ({"stages": [{"kind": "perturb", "noise": 1.1}]}, "less than or equal to 1"),
@@ -55,6 +56,14 @@ def test_a_file_that_cannot_be_used_says_where_and_why(change: dict[str, object]
     with pytest.raises(ConfigError, match=r"run\.yaml cannot be used") as caught:
         parse_config(RunConfig, PLAIN | change, "run.yaml")
     assert said in str(caught.value)
+
+
+def test_a_misspelt_key_of_a_stage_is_the_only_thing_said() -> None:
+    stages = [{"kind": "metabolize", "steps": 1, "lerning_rate": 1}]
+    with pytest.raises(ConfigError) as caught:
+        parse_config(RunConfig, PLAIN | {"stages": stages}, "run.yaml")
+    said = "  stages.0.metabolize.lerning_rate: unknown key; did you mean learning_rate?"
+    assert str(caught.value).splitlines() == ["run.yaml cannot be used:", said]
 
 
 @pytest.mark.parametrize(

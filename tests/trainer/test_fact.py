@@ -96,6 +96,7 @@ def test_a_users_own_wording_comes_first(tmp_path: Path) -> None:
         ("relation: {}", "relation"),
         ('questions: ["Tell me {noun}"]', "lacks {subject}"),
         ("a: [", "no file of phrasings"),
+        ("relations: {r: {qestions: [x]}}", "relations.r.qestions: unknown key; did you mean questions?"),
     ],
 )
 def test_wording_that_cannot_be_used_is_named(tmp_path: Path, text: str, said: str) -> None:
@@ -104,3 +105,4 @@ def test_wording_that_cannot_be_used_is_named(tmp_path: Path, text: str, said: s
     with pytest.raises(FactsError, match=r"mine\.yaml") as caught:
         read_phrasings([path])
     assert said in str(caught.value)
+    assert "pydantic" not in str(caught.value)

@@ -17,6 +17,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from trainer.errors import FactsError
+from trainer.mistake import explain_all
 
 LEAST_PHRASINGS = 2  # one to train, one to hold out
 
@@ -158,8 +159,11 @@ def _read(path: Path) -> str:
 def _parse(name: str, text: str) -> WordingFile:
     try:
         file = WordingFile.model_validate(yaml.safe_load(text))
-    except (yaml.YAMLError, ValidationError) as error:
+    except yaml.YAMLError as error:
         raise FactsError(f"{name} is no file of phrasings: {error}") from error
+    except ValidationError as error:
+        said = "; ".join(explain_all(WordingFile, error))
+        raise FactsError(f"{name} is no file of phrasings: {said}") from error
     _require(name, file.questions, "{subject}", "{noun}")
     _require(name, file.statements, "{subject}", "{noun}", "{value}")
     _require(name, file.checks, "{subject}", "{noun}", "{value}")
