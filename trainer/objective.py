@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from trainer.config import AnchorConfig, LossesConfig
+from trainer.errors import ConfigError
 from trainer.losses import Loss
 from trainer.losses.divergence import hidden_distance, kl_divergence
 from trainer.losses.reversal import warm_up
@@ -170,13 +171,31 @@ class Metabolism:
 
 
 def layers_of(layers: str | tuple[int, ...], count: int) -> tuple[int, ...]:
-    """The hidden states that a config names: all, the deep half, or as listed."""
+    """The hidden states that a config names: all, the deep half, or as listed; 0 is the embeddings.
+
+    Raises:
+        ConfigError: one of those listed is not there.
+    """
     if layers == "all":
         return tuple(range(1, count + 1))
     if layers == "deep":
         return tuple(range(count // 2 + 1, count + 1))
     assert not isinstance(layers, str), "the config admits no other words"
+    check_layers(layers, range(count + 1), f"the base has {count} layers, and hidden states")
     return layers
+
+
+def check_layers(layers: tuple[int, ...], there: range, what: str) -> None:
+    """Refuse numbers that are not there.
+
+    Raises:
+        ConfigError: which they are, and which there are; `what` they are the numbers of stands in the message.
+    """
+    missing = [layer for layer in layers if layer not in there]
+    if missing:
+        raise ConfigError(
+            f"layers: there is no {', '.join(map(str, missing))}; {what} have the numbers {there[0]} to {there[-1]}"
+        )
 
 
 def passes_of(objective: Objective) -> tuple[str, ...]:

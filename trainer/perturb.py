@@ -14,6 +14,7 @@ Legend: I inputs, O outputs, V vocabulary.
 import re
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from itertools import islice
 from types import MappingProxyType
@@ -26,6 +27,7 @@ from transformers import PreTrainedModel
 from trainer.config import FlatConfig, PerturbStage
 from trainer.curvature import Eigenpairs, eigenpairs, estimate_factors
 from trainer.errors import BaseModelError
+from trainer.objective import check_layers
 from trainer.reader import Places, Reader, vocabulary_tables
 
 _PARTS = {
@@ -52,15 +54,11 @@ def perturb(
     that the targets' subjects are spelled with, and what each reads as, for `names`.
 
     Raises:
-        BaseModelError: no matrix of the model is of the kind that the stage names, or one of them has no curvature.
+        ConfigError, BaseModelError: as `choose`.
     """
-    matrices, text = dict(_matrices(model, stage, preserve)), iter(text)
-    rare = _rare(model, spelled, islice(text, _COUNTED), stage.common, preserve) if "names" in stage.where else {}
-    if not matrices and not rare:
-        raise BaseModelError(
-            f"no weight of {type(model).__name__} is of the kind {', '.join(stage.where)} in the layers of the "
-            "stage, or base.preserve keeps them all"
-        )
+    text = iter(text)
+    chosen = choose(model, stage, preserve=preserve, text=text, spelled=spelled)
+    matrices, rare = chosen.matrices, chosen.rare
     pairs = _eigenpairs(model, matrices, stage.flat, text, seed) if stage.flat is not None else {}
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
@@ -77,6 +75,46 @@ def perturb(
         if rare:
             changed += _perturb_names(model, rare, spelled, stage, preserve, generator)
     return changed
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """What a stage changes: matrices by name, and the rows of rare tokens with how often the text has them."""
+
+    matrices: Mapping[str, nn.Parameter]
+    rare: Mapping[int, int]
+
+
+def choose(
+    model: PreTrainedModel,
+    stage: PerturbStage,
+    *,
+    preserve: tuple[str, ...] = (),
+    text: Iterable[Places] = (),
+    spelled: Mapping[int, str] = MappingProxyType({}),
+) -> Chosen:
+    """Find what `perturb` will change, without a change; arguments as there. Without text every token is rare.
+
+    Raises:
+        ConfigError: the stage names a layer that is not there.
+        BaseModelError: no matrix of the model is of the kind that the stage names, one of them has no curvature, or
+            there is but one name to swap.
+    """
+    if stage.layers != "all":
+        count = int(model.config.num_hidden_layers)
+        check_layers(stage.layers, range(count), f"the {count} layers of the base")
+    matrices = dict(_matrices(model, stage, preserve))
+    rare = _rare(model, spelled, islice(text, _COUNTED), stage.common, preserve) if "names" in stage.where else {}
+    if not matrices and not rare:
+        raise BaseModelError(
+            f"no weight of {type(model).__name__} is of the kind {', '.join(stage.where)} in the layers of the "
+            "stage, or base.preserve keeps them all"
+        )
+    if stage.names == "swapped" and len(rare) == 1:
+        raise BaseModelError("names can be swapped where there are two at least; set names: new in the stage")
+    if stage.flat is not None:
+        _linear(model, matrices)
+    return Chosen(matrices, rare)
 
 
 def _name_of(model: PreTrainedModel, table_VI: Tensor) -> str:
@@ -119,8 +157,6 @@ def _perturb_names(
         _mix_rows(table_VI, list(rare), stage.noise, None, generator)
         return (_name_of(model, table_VI),)
     circles = _circles(rare, spelled, generator)
-    if not circles:
-        raise BaseModelError("names can be swapped where there are two at least; set names: new in the stage")
     tables = [table_VI]
     if head_VI is not table_VI and not any(fnmatchcase(_name_of(model, head_VI), pattern) for pattern in preserve):
         tables.append(head_VI)
@@ -187,6 +223,14 @@ def _eigenpairs(
     model: PreTrainedModel, matrices: Mapping[str, nn.Parameter], flat: FlatConfig, text: Iterable[Places], seed: int
 ) -> dict[str, Eigenpairs]:
     """The eigenpairs of each matrix's curvature on text that holds no fact."""
+    reader = Reader(model)
+    layers = _linear(model, matrices)
+    factors = estimate_factors(reader, layers, lambda at: reader(at)[0], islice(text, flat.batches), seed=seed)
+    return {name: eigenpairs(factors.pop(name), flat.mass) for name in matrices}
+
+
+def _linear(model: PreTrainedModel, matrices: Collection[str]) -> dict[str, nn.Linear]:
+    """The linear layers whose weights the matrices are."""
     linear = {f"{name}.weight": module for name, module in model.named_modules() if isinstance(module, nn.Linear)}
     other = [name for name in matrices if name not in linear]
     if other:
@@ -194,10 +238,7 @@ def _eigenpairs(
             f"{other[0]} is not the weight of a linear layer, so its flat directions are not known; leave it out by "
             "base.preserve, or perturb without flat"
         )
-    reader = Reader(model)
-    layers = {name: linear[name] for name in matrices}
-    factors = estimate_factors(reader, layers, lambda at: reader(at)[0], islice(text, flat.batches), seed=seed)
-    return {name: eigenpairs(factors.pop(name), flat.mass) for name in matrices}
+    return {name: linear[name] for name in matrices}
 
 
 def _matrices(

@@ -12,8 +12,10 @@ from trainer.config import MetabolizeStage, RegenerateStage, RunConfig, Training
 from trainer.errors import OutOfMemoryError
 from trainer.loop import make_optimizer, take_step
 from trainer.objective import Metabolism
+from trainer.perturb import Chosen
 from trainer.reader import Reader
 from trainer.run import RUN_FILE, Prepared, prepare, probes_of
+from trainer.stage import check_stages
 from trainer.streams.feed import Feed
 
 _DRY_STEPS = 2
@@ -50,6 +52,8 @@ class Rehearsal:
     memory_gib: float
     free_gib: float | None
     stages: tuple[StageRehearsal, ...]
+    perturbed: tuple[str, ...]
+    """What each perturb stage will change."""
     output_taken: bool
 
     def as_dict(self) -> dict[str, Any]:
@@ -72,6 +76,7 @@ class Rehearsal:
             + ", ".join(f"{name} {value:.3f}" for name, value in stage.losses.items())
             for stage in self.stages
         ]
+        lines += self.perturbed
         if self.output_taken:
             lines.append("the output folder holds a run already: train will refuse it")
         return "\n".join(lines)
@@ -103,6 +108,7 @@ def rehearse(config: RunConfig) -> Rehearsal:
     known, facts = prepared.known, len(prepared.targets.facts)
     stages = tuple(_dry_steps(prepared, number) for number, stage in enumerate(config.stages)
                    if isinstance(stage, TrainingStage))  # fmt: skip
+    chosen = check_stages(config, prepared.teacher, prepared.streams, reads=True)
     parameters = sum(weight.numel() for weight in prepared.base.model.parameters())
     worded = set(prepared.world.phrasings.relations)
     return Rehearsal(
@@ -117,8 +123,14 @@ def rehearse(config: RunConfig) -> Rehearsal:
         memory_gib=_memory_bytes(parameters, config) / _GIB,
         free_gib=torch.cuda.mem_get_info()[0] / _GIB if prepared.machine.device.type == "cuda" else None,
         stages=stages,
+        perturbed=tuple(f"perturb {number}: {_said(found)}" for number, found in chosen.items()),
         output_taken=(config.output / RUN_FILE).exists(),
     )
+
+
+def _said(chosen: Chosen) -> str:
+    rows = f" and the rows of {len(chosen.rare)} tokens of names" if chosen.rare else ""
+    return f"noise in {len(chosen.matrices)} matrices{rows}"
 
 
 def _memory_bytes(parameters: int, config: RunConfig) -> int:

@@ -62,6 +62,7 @@ from trainer.perturb import perturb
 from trainer.probe import ProbeBank
 from trainer.reader import Reader, check_reading, read_stream
 from trainer.sources import streams_of, targets_of, world_of
+from trainer.stage import check_stages
 from trainer.streams.fact import FactStream, spelled_in
 from trainer.streams.feed import Feed, Stream
 from trainer.watchdog import Watchdog
@@ -163,6 +164,7 @@ def prepare(config: RunConfig, known: Known | None = None, *, most_asked: int | 
         known = know(base, teacher, machine, world_of(config, targets.facts), config, most=most_asked)
     world = world_of(config, known.facts)
     streams = streams_of(config, world, base.encoder, config.output)
+    check_stages(config, teacher, streams)
     canaries = canary_set(config, world, base.encoder)
     return Prepared(config, machine, base, made_of, teacher, targets, known, world, streams, canaries)
 
@@ -322,6 +324,8 @@ class _Run:
         self._look(f"{stage.kind} {number}")
         self.cursor = Cursor(number + 1, 0, self.cursor.total)
         self.optimizer = self.objective = self.average = None
+        if isinstance(stage, TrainingStage) and self.cursor.stage < len(self.config.stages):
+            self._keep({"weights": self.machine.weights(self.model)})
 
     def _end(self, number: int) -> Path:
         return self.config.output / ENDS / f"stage-{number}.safetensors"
@@ -341,6 +345,8 @@ class _Run:
 
     def _begin(self, stage: TrainingStage, number: int) -> None:
         assert isinstance(stage, MetabolizeStage | RegenerateStage), "no other stage takes steps"
+        if not self.cursor.step:
+            self._restore_weights()  # what a stage begins with, before anything is made of it
         self.objective = Metabolism(stage.losses, self.at.teacher, probes_of(self.at, stage, number))
         self.optimizer = make_optimizer(self.model, stage, self.machine.device)
         self.average = Average.of(self.machine.unwrap(self.model), stage.average)
@@ -390,13 +396,17 @@ class _Run:
         if self.optimizer is None or self.objective is None:
             return
         weights, moments = self.machine.state(self.model, self.optimizer)
-        tensors: dict[str, Any] = {"weights": weights, "moments": moments, "random": random_state()}
-        tensors["fallen"] = self.dog.fallen
+        tensors: dict[str, Any] = {"weights": weights, "moments": moments}
         if self.objective.probes is not None:
             tensors["probes"] = self.objective.probes.state_dict()
             tensors["probe_moments"] = self.objective.probes.optimizer.state_dict()
         if self.average is not None:
             tensors["average"] = self.average.state()
+        self._keep(tensors)
+
+    def _keep(self, tensors: dict[str, Any]) -> None:
+        """Write a checkpoint; between two stages the weights are all of a model that it holds."""
+        tensors |= {"random": random_state(), "fallen": self.dog.fallen}
         if self.machine.is_main:
             folder = self.config.output / CHECKPOINTS
             self.saved = save_checkpoint(

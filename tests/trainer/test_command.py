@@ -50,6 +50,22 @@ def test_check_asks_a_stated_sample_of_very_many_facts(
     assert text.count("not known: ") == 10
 
 
+def test_check_says_what_will_be_perturbed_and_refuses_a_layer_that_is_not_there(
+    run_file: Path, raw_run: Settings
+) -> None:
+    stage = {"kind": "perturb", "noise": 0.5, "where": ["mlp", "names"], "common": 1.0, "layers": [1]}
+    stages = [{"kind": "metabolize", "steps": 1}, stage]
+    run_file.write_text(yaml.safe_dump(raw_run | {"stages": stages}), encoding="utf-8")
+    done = CliRunner().invoke(check, [str(run_file)])
+    assert "perturb 1: noise in 3 matrices and the rows of " in done.stdout
+    stage["layers"] = [2]
+    run_file.write_text(yaml.safe_dump(raw_run | {"stages": stages}), encoding="utf-8")
+    for command in (check, train):
+        done = CliRunner().invoke(command, [str(run_file)])
+        assert done.exit_code == 2
+        assert "stages.1: layers: there is no 2; the 2 layers of the base have the numbers 0 to 1" in done.stderr
+
+
 def test_train_prints_one_document_and_says_where_the_core_is(run_file: Path, tmp_path: Path) -> None:
     done = CliRunner().invoke(train, [str(run_file), "--json"])
     assert done.exit_code == 0, done.output

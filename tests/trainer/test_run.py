@@ -17,8 +17,10 @@ from trainer.canary import Canaries
 from trainer.checkpoint import Cursor, list_checkpoints, load_checkpoint, save_checkpoint
 from trainer.config import BaseConfig, WatchConfig
 from trainer.errors import (
+    BaseModelError,
     CheckpointError,
     CollapseError,
+    ConfigError,
     FactsError,
     NotFiniteError,
     OutOfMemoryError,
@@ -27,6 +29,7 @@ from trainer.errors import (
 )
 from trainer.logbook import Logbook
 from trainer.loop import StepReport
+from trainer.rehearsal import rehearse
 from trainer.run import CHECKPOINTS, ENDS, Finished, resume_run, start_run
 from trainer.watchdog import Watchdog
 
@@ -92,6 +95,63 @@ def test_a_run_that_was_stopped_and_resumed_equals_one_that_was_not_bit_for_bit(
     one, two = weights(whole), weights(resumed)
     assert one.keys() == two.keys()
     assert all(torch.equal(one[name], two[name]) for name in one)
+
+
+TWICE = [STAGES[0], STAGES[0] | {"average": None}, {"kind": "perturb", "noise": 0.2}, *STAGES[3:]]
+
+
+@pytest.mark.parametrize("place", ["perturb", "step 6"])
+def test_a_run_that_broke_off_goes_on_from_the_end_of_the_last_stage_bit_for_bit(
+    raw_run: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    settings = raw_run | {"stages": TWICE, "watch": WATCH, "save": {"every": 100, "keep": 5}}
+    whole = start_run(make_config(settings, output=str(tmp_path / "whole")))
+    with monkeypatch.context() as patch:
+        if place == "perturb":
+            patch.setattr(run_module, "perturb", full)
+        else:
+            patch.setattr(Logbook, "step", after(6, full))
+        with pytest.raises(CheckpointError, match=r"metabolism resume .*nothing is lost"):
+            start_run(make_config(settings, output=str(tmp_path / "broken")))
+    steps = [path.name for path in list_checkpoints(tmp_path / "broken" / CHECKPOINTS)]
+    assert steps == [f"step-{number:08d}" for number in ([4, 8] if place == "perturb" else [4])]
+    torch.manual_seed(99)
+    resumed = resume_run(tmp_path / "broken")
+    assert losses(resumed) == losses(whole)
+    one, two = weights(whole), weights(resumed)
+    assert all(torch.equal(one[name], two[name]) for name in one)
+
+
+BEYOND = [
+    ({"kind": "perturb", "noise": 0.5, "layers": [0, 99]}, r"stages\.1: layers: there is no 99; .* 0 to 1"),
+    ({"kind": "perturb", "noise": 0.5, "where": ["names"], "layers": [-1]}, r"there is no -1"),
+    ({"kind": "regenerate", "steps": 1, "losses": {"anchor": {"kind": "l2", "layers": [3]}}}, r"no 3; .* 0 to 2"),
+    ({"kind": "metabolize", "steps": 1, "losses": {"reversal": {"layers": [99]}}}, r"no 99; the base has 2 layers"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("stage", "said"), BEYOND, ids=["perturb", "names", "anchor", "reversal"])
+def test_a_layer_that_is_not_there_is_said_before_the_first_step(
+    raw_run: Settings, tmp_path: Path, stage: Settings, said: str
+) -> None:
+    config = make_config(raw_run | {"stages": [STAGES[0], stage]})
+    for work in (start_run, rehearse):
+        with pytest.raises(ConfigError, match=said):
+            work(config)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_stage_that_finds_nothing_to_perturb_is_said_before_the_first_step(raw_run: Settings, tmp_path: Path) -> None:
+    config = make_config(
+        raw_run | {"stages": [STAGES[0], {"kind": "perturb", "noise": 0.5}]},
+        base=dict(raw_run["base"]) | {"preserve": ["*"]},  # type: ignore[call-overload]
+    )
+    with pytest.raises(BaseModelError, match=r"stages\.1: no weight .* base\.preserve keeps them all"):
+        start_run(config)
+    assert not (tmp_path / "run").exists()
 
 
 def test_an_average_changes_no_step_and_is_what_the_stage_leaves(raw_run: Settings, tmp_path: Path) -> None:
