@@ -49,6 +49,7 @@ class TargetsRecord(_Record):
 
     taken_out: int
     not_known: int = 0
+    wordings: int = Field(default=0, description="in how many those were asked; 0 where none was")
 
 
 class CoreRecord(_Record):

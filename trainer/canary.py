@@ -90,9 +90,14 @@ def recall_examples(
     facts: Sequence[Target], world: World, encoder: Encoder, answer: str, rng: Random, *, held_out: bool
 ) -> list[Example]:
     """A closed-book prompt for each fact, with its value to be foretold token by token."""
+    asked = [(world.phrasings.ask(*fact.key, rng, held_out=held_out), fact) for fact in facts]
+    return value_examples(asked, encoder, answer)
+
+
+def value_examples(asked: Sequence[tuple[str, Target]], encoder: Encoder, answer: str) -> list[Example]:
+    """Closed-book prompts of these questions, with the values of their facts to be foretold token by token."""
     documents = []
-    for fact in facts:
-        question = world.phrasings.ask(*fact.key, rng, held_out=held_out)
+    for question, fact in asked:
         before, value = value_text(answer, fact.value)
         documents.append((*render_prompt(question, encoder.frame), Segment(before, False), Segment(value, True)))
     return encoder.examples(documents)

@@ -71,6 +71,11 @@ class Logbook:
             self._bar.write(f"step {cursor.total} {stage}: {said}", file=sys.stderr)
             self.write()
 
+    def say(self, line: str) -> None:
+        """A line for people, above the bar."""
+        if self._writes:
+            self._bar.write(line, file=sys.stderr)
+
     def write(self) -> None:
         """Write the history down."""
         if self._writes:

@@ -10,6 +10,7 @@ import torch
 from trainer.adapter import prepare_model
 from trainer.config import MetabolizeStage, RegenerateStage, RunConfig, TrainingStage
 from trainer.errors import OutOfMemoryError
+from trainer.inquiry import not_known
 from trainer.loop import make_optimizer, take_step
 from trainer.objective import Metabolism
 from trainer.perturb import Chosen
@@ -46,6 +47,8 @@ class Rehearsal:
     """A sample where there are very many; 0 where `facts.known_only` is off."""
     facts_unknown: tuple[str, ...]
     """Those of the asked that the base does not know."""
+    wordings: int
+    """In how many those were asked."""
     asking_s: float
     """How long `train` will take to ask all of them."""
     relations_by_frames: tuple[str, ...]
@@ -86,13 +89,13 @@ class Rehearsal:
         if not self.facts_asked:
             return f"facts: {self.facts}, known to the base or not (facts.known_only is off)"
         if self.facts_asked == self.facts:
-            return f"facts: {self.facts - unknown} known to the base; {unknown} not known and left out"
+            return f"facts: {self.facts - unknown} known to the base; {not_known(unknown, self.wordings)}"
         share = 1 - unknown / self.facts_asked
         margin = 1.96 * math.sqrt(share * (1 - share) / self.facts_asked)
         return (
             f"facts: {self.facts}; of a sample of {self.facts_asked} the base knows {share:.1%} (give or take "
             f"{margin:.1%}); train asks all of them, which takes about {self.asking_s / 60:.0f} min, and leaves out "
-            "what is not known"
+            f"what is not known in any of {self.wordings} wordings"
         )
 
 
@@ -118,6 +121,7 @@ def rehearse(config: RunConfig) -> Rehearsal:
         facts=facts,
         facts_asked=known.asked,
         facts_unknown=tuple(f"{fact.relation} of {fact.subject}: {fact.value}" for fact in known.unknown),
+        wordings=known.wordings,
         asking_s=known.asked_s / known.asked * facts if known.asked else 0.0,
         relations_by_frames=tuple(sorted({fact.relation for fact in known.facts} - worded)),
         memory_gib=_memory_bytes(parameters, config) / _GIB,

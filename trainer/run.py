@@ -6,11 +6,9 @@ The composition of the package: the only place where the model, the streams, the
 import contextlib
 import copy
 import json
-import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from random import Random
 from typing import Any
 
 import torch
@@ -29,7 +27,7 @@ from trainer.artifact import (
 )
 from trainer.average import Average, mean_weights
 from trainer.base_model import Base, load_base
-from trainer.canary import Canaries, CanarySet, canary_set, exact, recall_examples
+from trainer.canary import Canaries, CanarySet, canary_set
 from trainer.checkpoint import (
     Checkpoint,
     Cursor,
@@ -50,9 +48,10 @@ from trainer.config import (
     TrainingStage,
     averaged_stages,
 )
-from trainer.errors import CheckpointError, CollapseError, FactsError, RunExistsError
+from trainer.errors import CheckpointError, CollapseError, RunExistsError
 from trainer.fact import Target, Targets
 from trainer.figure import draw_figures
+from trainer.inquiry import Known, know, not_known
 from trainer.logbook import Logbook
 from trainer.loop import Interrupt, StepReport, Stop, make_optimizer, run_stage
 from trainer.losses.reversal import warm_up
@@ -73,17 +72,6 @@ TARGETS_FILE = "targets.json"
 CHECKPOINTS = "checkpoints"
 ENDS = "ends"
 CORE = "core"
-_CHUNK = 4096
-
-
-@dataclass(frozen=True, slots=True)
-class Known:
-    """Which of the targets the base knows. Those beyond the `asked` count as known; asking took `asked_s`."""
-
-    facts: tuple[Target, ...]
-    unknown: tuple[Target, ...]
-    asked: int = 0
-    asked_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,39 +98,6 @@ class Prepared:
     world: World
     streams: dict[str, Stream]
     canaries: CanarySet
-
-
-def know(
-    base: Base, reader: Reader, machine: Machine, world: World, config: RunConfig, *, most: int | None = None
-) -> Known:
-    """Ask the base for every target, or for a sample of `most`, in two wordings.
-
-    It knows those that it gets right at least once.
-
-    Raises:
-        FactsError: it knows none of them.
-    """
-    if not config.facts.known_only:
-        return Known(world.facts, ())
-    rng, started = Random(f"{config.seed}/known"), time.perf_counter()
-    asked = world.facts if most is None or most >= len(world.facts) else tuple(rng.sample(world.facts, most))
-    encoder, answer = base.encoder, config.facts.answer
-    right: list[bool] = []
-    with machine.precision():
-        for start in range(0, len(asked), _CHUNK):  # a million facts would not fit as examples
-            part = asked[start : start + _CHUNK]
-            examples = [recall_examples(part, world, encoder, answer, rng, held_out=held) for held in (False, True)]
-            looks = [exact(reader, questions, encoder) for questions in examples]
-            right += [any(pair) for pair in zip(*looks, strict=True)]
-    unknown = tuple(fact for fact, is_right in zip(asked, right, strict=True) if not is_right)
-    if len(unknown) == len(asked):
-        raise FactsError(
-            f"the base knows none of the {len(asked)} facts that it was asked, so there is nothing to take out; check "
-            "facts.answer (how the base words an answer), facts.phrasings, or set facts.known_only to false"
-        )
-    left_out = set(unknown)
-    known = tuple(fact for fact in world.facts if fact not in left_out)
-    return Known(known, unknown, len(asked), time.perf_counter() - started)
 
 
 def prepare(config: RunConfig, known: Known | None = None, *, most_asked: int | None = None) -> Prepared:
@@ -220,7 +175,7 @@ def resume_run(folder: Path, *, step: int | None = None) -> Finished:
     if (folder / CORE).exists():
         raise RunExistsError(f"the run in {folder} is finished; its core is in {folder / CORE}")
     facts, unknown = (tuple(Target(**row) for row in content[name]) for name in ("known", "unknown"))
-    known = Known(facts, unknown)
+    known = Known(facts, unknown, wordings=content.get("wordings", 0))
     places = list_checkpoints(folder / CHECKPOINTS)
     if step is not None:
         places = [place for place in places if int(place.name.removeprefix("step-")) == step]
@@ -244,9 +199,13 @@ def _writing(folder: Path) -> Iterator[None]:
 def _write_run(prepared: Prepared) -> None:
     folder = prepared.config.output
     folder.mkdir(parents=True, exist_ok=True)
-    known = {name: [asdict(fact) for fact in getattr(prepared.known, field)] for name, field in
-             (("known", "facts"), ("unknown", "unknown"))}  # fmt: skip
-    (folder / TARGETS_FILE).write_text(json.dumps(known), encoding="utf-8")
+    known = prepared.known
+    asked = {
+        "known": [asdict(fact) for fact in known.facts],
+        "unknown": [asdict(fact) for fact in known.unknown],
+        "wordings": known.wordings,
+    }
+    (folder / TARGETS_FILE).write_text(json.dumps(asked), encoding="utf-8")
     draft = folder / f".{RUN_FILE}.part"
     draft.write_text(prepared.config.model_dump_json(indent=2), encoding="utf-8")
     draft.replace(folder / RUN_FILE)  # last, and in one step: where it stands, the run can be resumed
@@ -280,6 +239,8 @@ class _Run:
             workers=self.config.streams.workers, prefetch=self.config.streams.prefetch,
         )  # fmt: skip
         with self.book, feed, Interrupt() as interrupt:
+            for line in self._notes():
+                self.book.say(line)
             self._look_at_base()
             try:
                 for number in range(self.cursor.stage, len(self.config.stages)):
@@ -292,6 +253,12 @@ class _Run:
             finally:
                 self.book.write()
         return self._finish()
+
+    def _notes(self) -> Iterator[str]:
+        """What a user should know of what was left out."""
+        known = self.at.known
+        if known.wordings:
+            yield f"facts: {len(known.facts)} known to the base; " + not_known(len(known.unknown), known.wordings)
 
     def _look_at_base(self) -> None:
         looked = self.at.canaries.look(self.at.teacher, self.at.base, self.machine)
@@ -442,7 +409,7 @@ class _Run:
             created=now(),
             base=BaseRecord(name=base.name, digest=base.digest, added_tokens=base.added),
             data=tuple(DataRecord(**asdict(source)) for source in self.at.targets.sources),
-            targets=TargetsRecord(taken_out=len(known.facts), not_known=len(known.unknown)),
+            targets=TargetsRecord(taken_out=len(known.facts), not_known=len(known.unknown), wordings=known.wordings),
             config=self.config.model_dump(mode="json"),
             versions=versions(),
             training={"steps": self.cursor.total, "canaries": asdict(self.last) if self.last else None},

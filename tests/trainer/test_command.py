@@ -8,8 +8,7 @@ import yaml
 from click.testing import CliRunner
 
 from tests.trainer.conftest import make_config
-from trainer import rehearsal
-from trainer import run as run_module
+from trainer import inquiry, rehearsal
 from trainer.command import check, pretrain, resume, train
 from trainer.run import start_run
 
@@ -40,9 +39,17 @@ def test_check_asks_a_stated_sample_of_very_many_facts(
 ) -> None:
     facts = dict(raw_run["facts"]) | {"known_only": True}  # type: ignore[call-overload]
     run_file.write_text(yaml.safe_dump(raw_run | {"facts": facts}), encoding="utf-8")
-    monkeypatch.setattr(run_module, "exact", lambda _, examples, __: [n % 4 > 0 for n in range(len(examples))])
+    looks: list[int] = []
+
+    def exact(_: object, examples: list[object], __: object) -> list[bool]:
+        looks.append(len(examples))  # every fourth is missed, and however often it is asked again
+        return [looks[-1] == looks[0] and n % 4 > 0 for n in range(len(examples))]
+
+    monkeypatch.setattr(inquiry, "exact", exact)
     text = CliRunner().invoke(check, [str(run_file)]).stdout
-    assert "facts: 150 known to the base; 50 not known and left out" in text
+    assert "facts: 150 known to the base; 50 not known in any of 18 wordings and left out" in text
+    assert looks == [200, 200] + [50] * 16, "only what was missed is asked again"
+    looks.clear()
     monkeypatch.setattr(rehearsal, "_MOST_ASKED", 40)
     text = CliRunner().invoke(check, [str(run_file)]).stdout
     # Of 40 asked, 30 are known: 75 %, and 1.96 √(0.75 · 0.25 / 40) = 13.4 %.

@@ -3,7 +3,7 @@
 import json
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -11,7 +11,10 @@ import torch
 from safetensors.torch import load_file
 
 from tests.trainer.conftest import make_config, raw_settings
+from tests.trainer.tiny import tiny_facts
+from trainer import inquiry
 from trainer import run as run_module
+from trainer.artifact import TargetsRecord, read_record
 from trainer.base_model import load_base
 from trainer.canary import Canaries
 from trainer.checkpoint import Cursor, list_checkpoints, load_checkpoint, save_checkpoint
@@ -27,11 +30,18 @@ from trainer.errors import (
     RunExistsError,
     TrainerError,
 )
+from trainer.inquiry import know
 from trainer.logbook import Logbook
 from trainer.loop import StepReport
+from trainer.machine import Machine
+from trainer.reader import Reader
 from trainer.rehearsal import rehearse
 from trainer.run import CHECKPOINTS, ENDS, Finished, resume_run, start_run
+from trainer.sources import targets_of, world_of
+from trainer.streams.batch import Example
+from trainer.streams.encoder import Encoder
 from trainer.watchdog import Watchdog
+from trainer.world.world import World
 
 Settings = dict[str, object]
 STAGES = [
@@ -345,10 +355,52 @@ def test_facts_that_the_base_does_not_know_are_left_out_and_listed(
     facts = dict(raw_run["facts"]) | {"known_only": True}  # type: ignore[call-overload]
     with pytest.raises(FactsError, match="knows none of the 200 facts"):
         start_run(make_config(raw_run | {"facts": facts}))
-    monkeypatch.setattr(run_module, "exact", lambda _, examples, __: [n < 30 for n in range(len(examples))])
+    knows = {fact.key for fact in tiny_facts()[:30]}
+    monkeypatch.setattr(
+        inquiry, "exact", answering(lambda text: any(all(name in text for name in key) for key in knows))
+    )
     start_run(make_config(raw_run | {"facts": facts}))
     listed = json.loads((tmp_path / "run" / "targets.json").read_text(encoding="utf-8"))
-    assert (len(listed["known"]), len(listed["unknown"])) == (30, 170)
+    assert (len(listed["known"]), len(listed["unknown"]), listed["wordings"]) == (30, 170, 18)
+    record = read_record(tmp_path / "run" / "core")
+    assert record.targets == TargetsRecord(taken_out=30, not_known=170, wordings=18)
+
+
+def answering(knows: Callable[[str], bool]) -> Callable[..., list[bool]]:
+    """An `exact` that is right where the text of the question is known."""
+
+    def exact(_: object, examples: Sequence[Example], encoder: Encoder) -> list[bool]:
+        return [knows(encoder.tokenizer.decode(list(example.ids), skip_special_tokens=False)) for example in examples]
+
+    return exact
+
+
+@pytest.mark.parametrize("wording", [0, 7, 15])
+def test_a_fact_that_is_known_in_one_wording_only_is_known(
+    raw_run: Settings, monkeypatch: pytest.MonkeyPatch, wording: int
+) -> None:
+    config = make_config(raw_run)
+    config = config.model_copy(update={"facts": config.facts.model_copy(update={"known_only": True})})
+    world = world_of(config, targets_of(config.facts).facts)
+    one, other = world.facts[3], world.facts[4]
+    only = _spread_wordings(world, one.relation)[wording].replace("{subject}", one.subject)
+    always = (other.subject, other.relation)
+    asked: list[str] = []
+
+    def knows(text: str) -> bool:
+        asked.append(text)
+        return f"\n{only}<" in text or all(name in text for name in always)
+
+    base = load_base(config.base)
+    monkeypatch.setattr(inquiry, "exact", answering(knows))
+    known = know(base, Reader(base.model), Machine(config.compute), world, config)
+    assert set(known.facts) == {one, other}
+    assert (len(known.unknown), known.wordings) == (198, 18)
+    assert sum(all(name in text for name in always) for text in asked) == 2, "what is known is not asked again"
+
+
+def _spread_wordings(world: World, relation: str) -> list[str]:
+    return [inquiry._spread(world.phrasings, relation, number) for number in range(inquiry.MORE_WORDINGS)]
 
 
 def test_ten_seeded_steps_give_the_stored_losses(raw_run: Settings) -> None:
