@@ -1,13 +1,17 @@
 """`metabolism check`: everything that a run needs, tried out small, before a night is spent on it."""
 
 import math
+import resource
+import sys
 import time
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import psutil
 import torch
 
 from trainer.adapter import prepare_model
+from trainer.average import Average
 from trainer.config import MetabolizeStage, RegenerateStage, RunConfig, TrainingStage
 from trainer.errors import OutOfMemoryError
 from trainer.inquiry import not_known
@@ -27,7 +31,10 @@ _GIB = 2**30
 
 @dataclass(frozen=True, slots=True)
 class StageRehearsal:
-    """Dry steps of one stage. The time a step is that of the second, which finds everything warm."""
+    """Dry steps of one stage. The time a step is that of the second, which finds everything warm.
+
+    `total_s` holds the stage's looks as well; not checkpoints, nor waiting for batches.
+    """
 
     stage: str
     losses: dict[str, float]
@@ -53,7 +60,14 @@ class Rehearsal:
     """How long `train` will take to ask all of them."""
     relations_by_frames: tuple[str, ...]
     memory_gib: float
-    free_gib: float | None
+    """Weights, gradients, moments and the frozen base, reckoned."""
+    peak_gib: float
+    """Measured, activations of the dry steps and all: what torch had on the GPU, else what the process had resident."""
+    free_gib: float
+    """On the GPU, or of main memory, before anything was loaded."""
+    on_gpu: bool
+    look_s: float
+    """A look at the canaries of the base."""
     stages: tuple[StageRehearsal, ...]
     perturbed: tuple[str, ...]
     """What each perturb stage will change."""
@@ -72,17 +86,24 @@ class Rehearsal:
         lines += [f"  not known: {fact}" for fact in self.facts_unknown[:_SHOWN]]
         if self.relations_by_frames:
             lines.append(f"relations with generic wording only: {', '.join(self.relations_by_frames)}")
-        free = f" of {self.free_gib:.1f} GiB that are free" if self.free_gib is not None else ""
-        lines.append(f"memory for weights, gradients, moments and the frozen base: {self.memory_gib:.2f} GiB{free}")
+        lines.append(self._memory_as_text())
         lines += [
-            f"{stage.stage}: {stage.step_s:.2f} s a step, about {stage.total_s / 60:.0f} min in all; first losses "
-            + ", ".join(f"{name} {value:.3f}" for name, value in stage.losses.items())
+            f"{stage.stage}: {stage.step_s:.2f} s a step, about {stage.total_s / 60:.0f} min in all with its looks; "
+            "first losses " + ", ".join(f"{name} {value:.3f}" for name, value in stage.losses.items())
             for stage in self.stages
         ]
+        lines.append(f"a look takes {self.look_s:.1f} s; perturbing, checkpoints and waiting for batches come on top")
         lines += self.perturbed
         if self.output_taken:
             lines.append("the output folder holds a run already: train will refuse it")
         return "\n".join(lines)
+
+    def _memory_as_text(self) -> str:
+        where = "on the GPU" if self.on_gpu else "resident in this process, Python and its libraries included"
+        return (
+            f"memory: {self.peak_gib:.2f} GiB at the peak of the dry steps ({where}; {self.memory_gib:.2f} GiB are "
+            f"weights, gradients, moments and the frozen base), {self.free_gib:.1f} GiB were free"
+        )
 
     def _facts_as_text(self) -> str:
         unknown = len(self.facts_unknown)
@@ -107,13 +128,14 @@ def rehearse(config: RunConfig) -> Rehearsal:
     Raises:
         TrainerError: each thing that is missing or does not fit.
     """
+    free = _free_bytes(config)
     prepared = prepare(config, most_asked=_MOST_ASKED)
-    known, facts = prepared.known, len(prepared.targets.facts)
-    stages = tuple(_dry_steps(prepared, number) for number, stage in enumerate(config.stages)
+    look_s = _time_look(prepared)
+    stages = tuple(_dry_steps(prepared, number, look_s) for number, stage in enumerate(config.stages)
                    if isinstance(stage, TrainingStage))  # fmt: skip
     chosen = check_stages(config, prepared.teacher, prepared.streams, reads=True)
+    known, facts, worded = prepared.known, len(prepared.targets.facts), set(prepared.world.phrasings.relations)
     parameters = sum(weight.numel() for weight in prepared.base.model.parameters())
-    worded = set(prepared.world.phrasings.relations)
     return Rehearsal(
         base=prepared.base.name,
         parameters=parameters,
@@ -125,7 +147,10 @@ def rehearse(config: RunConfig) -> Rehearsal:
         asking_s=known.asked_s / known.asked * facts if known.asked else 0.0,
         relations_by_frames=tuple(sorted({fact.relation for fact in known.facts} - worded)),
         memory_gib=_memory_bytes(parameters, config) / _GIB,
-        free_gib=torch.cuda.mem_get_info()[0] / _GIB if prepared.machine.device.type == "cuda" else None,
+        peak_gib=_peak_bytes(prepared.machine.device) / _GIB,
+        free_gib=free / _GIB,
+        on_gpu=prepared.machine.device.type == "cuda",
+        look_s=look_s,
         stages=stages,
         perturbed=tuple(f"perturb {number}: {_said(found)}" for number, found in chosen.items()),
         output_taken=(config.output / RUN_FILE).exists(),
@@ -144,14 +169,34 @@ def _memory_bytes(parameters: int, config: RunConfig) -> int:
     return int(parameters * 4 * (2 + (3 + averaged) * trained))
 
 
-def _dry_steps(prepared: Prepared, number: int) -> StageRehearsal:
+def _free_bytes(config: RunConfig) -> int:
+    if config.compute.device != "cpu" and torch.cuda.is_available():
+        return int(torch.cuda.mem_get_info()[0])
+    return int(psutil.virtual_memory().available)
+
+
+def _peak_bytes(device: torch.device) -> int:
+    if device.type == "cuda":
+        return int(torch.cuda.max_memory_allocated(device))
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most if sys.platform == "darwin" else most * 1024
+
+
+def _time_look(prepared: Prepared) -> float:
+    started = time.perf_counter()
+    prepared.canaries.look(prepared.teacher, prepared.base, prepared.machine)
+    return time.perf_counter() - started
+
+
+def _dry_steps(prepared: Prepared, number: int, look_s: float) -> StageRehearsal:
     config, machine = prepared.config, prepared.machine
     stage = config.stages[number]
     assert isinstance(stage, MetabolizeStage | RegenerateStage), "no other stage takes steps"
     reader = Reader(prepare_model(prepared.base.model, config)).to(machine.device).train()
-    before = {name: weight.detach().clone() for name, weight in reader.state_dict().items()}
+    before = {name: weight.detach().to("cpu", copy=True) for name, weight in reader.state_dict().items()}
     objective = Metabolism(stage.losses, prepared.teacher, probes_of(prepared, stage, number))
     optimizer = make_optimizer(reader, stage, machine.device)
+    average = Average.of(reader, stage.average)
     feed = Feed(prepared.streams, shares=machine.shares, of=machine.parts, workers=0)
     losses: dict[str, float] = {}
     elapsed_s = 0.0
@@ -159,6 +204,8 @@ def _dry_steps(prepared: Prepared, number: int) -> StageRehearsal:
         for step, batches in enumerate(feed.steps(objective.streams, 0, _DRY_STEPS)):
             started = time.perf_counter()
             losses, _, _ = take_step(reader, optimizer, objective, batches, machine, stage.clip, step)
+            if average is not None:
+                average.follow(step + 1)
             elapsed_s = time.perf_counter() - started
     except torch.OutOfMemoryError as error:
         raise OutOfMemoryError(
@@ -167,4 +214,5 @@ def _dry_steps(prepared: Prepared, number: int) -> StageRehearsal:
         ) from error
     finally:
         reader.load_state_dict(before)
-    return StageRehearsal(f"{stage.kind} {number}", losses, elapsed_s, elapsed_s * stage.steps)
+    looks = (stage.steps - 1) // config.watch.every + 1
+    return StageRehearsal(f"{stage.kind} {number}", losses, elapsed_s, elapsed_s * stage.steps + look_s * looks)

@@ -31,6 +31,10 @@ def test_check_tells_what_a_run_needs_and_changes_nothing(run_file: Path, tmp_pa
     assert found["stages"][0]["losses"]["anchor/logic"] >= 0
     assert found["stages"][0]["step_s"] > 0
     assert not (tmp_path / "run").exists()
+    # 4 steps are less than 100 between two looks, so there is one, at the end.
+    assert found["stages"][0]["total_s"] == pytest.approx(4 * found["stages"][0]["step_s"] + found["look_s"])
+    assert found["peak_gib"] > found["memory_gib"] + 0.1, "torch and its libraries alone are more than that"
+    assert found["free_gib"] > 0
     assert "facts: 200, known to the base or not" in CliRunner().invoke(check, [str(run_file)]).stdout
 
 
