@@ -57,11 +57,7 @@ def know(
             looks = [exact(reader, examples, encoder) for examples in both]
             missed = [fact for fact, *right in zip(part, *looks, strict=True) if not any(right)]
             for number in range(MORE_WORDINGS):
-                templates = [_spread(world.phrasings, fact.relation, number) for fact in missed]
-                questions = [
-                    (text.replace("{subject}", fact.subject), fact)
-                    for text, fact in zip(templates, missed, strict=True)
-                ]
+                questions = [(_question(world.phrasings, fact, number), fact) for fact in missed]
                 right = exact(reader, value_examples(questions, encoder, answer), encoder)
                 missed = [fact for fact, is_right in zip(missed, right, strict=True) if not is_right]
             unknown += missed
@@ -81,7 +77,7 @@ def not_known(count: int, wordings: int) -> str:
     return f"{count} not known in any of {wordings} wordings and left out"
 
 
-def _spread(phrasings: Phrasings, relation: str, number: int) -> str:
-    """Wording `number` of those that are spread evenly over all of a relation's."""
-    templates = phrasings.questions(relation)
-    return templates[number * len(templates) // MORE_WORDINGS]
+def _question(phrasings: Phrasings, fact: Target, number: int) -> str:
+    """Wording `number` of those that are spread evenly over all that the fact's relation has."""
+    templates = phrasings.questions(fact.relation)
+    return templates[number * len(templates) // MORE_WORDINGS].replace("{subject}", fact.subject)

@@ -41,7 +41,6 @@ from trainer.sources import targets_of, world_of
 from trainer.streams.batch import Example
 from trainer.streams.encoder import Encoder
 from trainer.watchdog import Watchdog
-from trainer.world.world import World
 
 Settings = dict[str, object]
 STAGES = [
@@ -383,7 +382,7 @@ def test_a_fact_that_is_known_in_one_wording_only_is_known(
     config = config.model_copy(update={"facts": config.facts.model_copy(update={"known_only": True})})
     world = world_of(config, targets_of(config.facts).facts)
     one, other = world.facts[3], world.facts[4]
-    only = _spread_wordings(world, one.relation)[wording].replace("{subject}", one.subject)
+    only = inquiry._question(world.phrasings, one, wording)
     always = (other.subject, other.relation)
     asked: list[str] = []
 
@@ -397,10 +396,6 @@ def test_a_fact_that_is_known_in_one_wording_only_is_known(
     assert set(known.facts) == {one, other}
     assert (len(known.unknown), known.wordings) == (198, 18)
     assert sum(all(name in text for name in always) for text in asked) == 2, "what is known is not asked again"
-
-
-def _spread_wordings(world: World, relation: str) -> list[str]:
-    return [inquiry._spread(world.phrasings, relation, number) for number in range(inquiry.MORE_WORDINGS)]
 
 
 def test_ten_seeded_steps_give_the_stored_losses(raw_run: Settings) -> None:
