@@ -37,11 +37,13 @@ class BaseRecord(_Record):
 
 
 class DataRecord(_Record):
-    """A file of facts that was taken out."""
+    """A file that went into a run: facts that were taken out, own wording of relations, text that was held on to."""
 
+    kind: Literal["facts", "phrasings", "neutral"] = "facts"
     name: str
     sha256: str
-    rows: int
+    rows: int = Field(description="how many facts, lines of wording, or lines of text")
+    left_out: int = Field(default=0, description="lines of text that state a target fact and were not read")
 
 
 class TargetsRecord(_Record):

@@ -126,6 +126,7 @@ class NeutralStreamConfig(PackedStream):
 
     files: tuple[Path, ...] = Field(default=(), description="JSONL files")
     dataset: str | None = Field(default=None, description="a dataset on the hub; needs the package datasets")
+    subset: str | None = Field(default=None, description="its configuration, where it has several")
     split: str = Field(default="train", description="its split")
     field: str = Field(default="text", description="its column")
     most: int = Field(default=100_000, ge=1, description="how many of its rows are taken")

@@ -3,8 +3,10 @@
 import math
 import resource
 import sys
+import tempfile
 import time
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -20,6 +22,7 @@ from trainer.objective import Metabolism
 from trainer.perturb import Chosen
 from trainer.reader import Reader
 from trainer.run import RUN_FILE, Prepared, prepare, probes_of
+from trainer.sources import left_out
 from trainer.stage import check_stages
 from trainer.streams.feed import Feed
 
@@ -69,6 +72,7 @@ class Rehearsal:
     look_s: float
     """A look at the canaries of the base."""
     stages: tuple[StageRehearsal, ...]
+    neutral_left_out: str | None
     perturbed: tuple[str, ...]
     """What each perturb stage will change."""
     output_taken: bool
@@ -86,6 +90,8 @@ class Rehearsal:
         lines += [f"  not known: {fact}" for fact in self.facts_unknown[:_SHOWN]]
         if self.relations_by_frames:
             lines.append(f"relations with generic wording only: {', '.join(self.relations_by_frames)}")
+        if self.neutral_left_out is not None:
+            lines.append(self.neutral_left_out)
         lines.append(self._memory_as_text())
         lines += [
             f"{stage.stage}: {stage.step_s:.2f} s a step, about {stage.total_s / 60:.0f} min in all with its looks; "
@@ -129,11 +135,12 @@ def rehearse(config: RunConfig) -> Rehearsal:
         TrainerError: each thing that is missing or does not fit.
     """
     free = _free_bytes(config)
-    prepared = prepare(config, most_asked=_MOST_ASKED)
-    look_s = _time_look(prepared)
-    stages = tuple(_dry_steps(prepared, number, look_s) for number, stage in enumerate(config.stages)
-                   if isinstance(stage, TrainingStage))  # fmt: skip
-    chosen = check_stages(config, prepared.teacher, prepared.streams, reads=True)
+    with tempfile.TemporaryDirectory() as draft:
+        prepared = prepare(config, most_asked=_MOST_ASKED, draft=Path(draft))
+        look_s = _time_look(prepared)
+        stages = tuple(_dry_steps(prepared, number, look_s) for number, stage in enumerate(config.stages)
+                       if isinstance(stage, TrainingStage))  # fmt: skip
+        chosen = check_stages(config, prepared.teacher, prepared.streams, reads=True)
     known, facts, worded = prepared.known, len(prepared.targets.facts), set(prepared.world.phrasings.relations)
     parameters = sum(weight.numel() for weight in prepared.base.model.parameters())
     return Rehearsal(
@@ -152,6 +159,7 @@ def rehearse(config: RunConfig) -> Rehearsal:
         on_gpu=prepared.machine.device.type == "cuda",
         look_s=look_s,
         stages=stages,
+        neutral_left_out=left_out(prepared.streams),
         perturbed=tuple(f"perturb {number}: {_said(found)}" for number, found in chosen.items()),
         output_taken=(config.output / RUN_FILE).exists(),
     )

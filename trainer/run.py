@@ -60,7 +60,7 @@ from trainer.objective import Metabolism, layers_of
 from trainer.perturb import perturb
 from trainer.probe import ProbeBank
 from trainer.reader import Reader, check_reading, read_stream
-from trainer.sources import streams_of, targets_of, world_of
+from trainer.sources import inputs_of, left_out, streams_of, targets_of, world_of
 from trainer.stage import check_stages
 from trainer.streams.fact import FactStream, spelled_in
 from trainer.streams.feed import Feed, Stream
@@ -97,13 +97,17 @@ class Prepared:
     known: Known
     world: World
     streams: dict[str, Stream]
+    inputs: tuple[DataRecord, ...]
     canaries: CanarySet
 
 
-def prepare(config: RunConfig, known: Known | None = None, *, most_asked: int | None = None) -> Prepared:
+def prepare(
+    config: RunConfig, known: Known | None = None, *, most_asked: int | None = None, draft: Path | None = None
+) -> Prepared:
     """Load and check everything that a run needs.
 
-    `known` spares the question what the base knows; `most_asked` puts it for a sample of so many facts.
+    `known` spares the question what the base knows; `most_asked` puts it for a sample of so many facts. `draft` takes
+    what is not to be left in the run's folder.
 
     Raises:
         TrainerError: each thing that is missing or does not fit, with what to do.
@@ -118,10 +122,11 @@ def prepare(config: RunConfig, known: Known | None = None, *, most_asked: int | 
     if known is None:
         known = know(base, teacher, machine, world_of(config, targets.facts), config, most=most_asked)
     world = world_of(config, known.facts)
-    streams = streams_of(config, world, base.encoder, config.output)
+    streams = streams_of(config, world, base.encoder, config.output, draft)
     check_stages(config, teacher, streams)
     canaries = canary_set(config, world, base.encoder)
-    return Prepared(config, machine, base, made_of, teacher, targets, known, world, streams, canaries)
+    inputs = inputs_of(config, targets, streams)
+    return Prepared(config, machine, base, made_of, teacher, targets, known, world, streams, inputs, canaries)
 
 
 def probes_of(prepared: Prepared, stage: MetabolizeStage | RegenerateStage, number: int) -> ProbeBank | None:
@@ -259,6 +264,8 @@ class _Run:
         known = self.at.known
         if known.wordings:
             yield f"facts: {len(known.facts)} known to the base; " + not_known(len(known.unknown), known.wordings)
+        if (text := left_out(self.at.streams)) is not None:
+            yield text
 
     def _look_at_base(self) -> None:
         looked = self.at.canaries.look(self.at.teacher, self.at.base, self.machine)
@@ -408,7 +415,7 @@ class _Run:
             name=self.config.name,
             created=now(),
             base=BaseRecord(name=base.name, digest=base.digest, added_tokens=base.added),
-            data=tuple(DataRecord(**asdict(source)) for source in self.at.targets.sources),
+            data=self.at.inputs,
             targets=TargetsRecord(taken_out=len(known.facts), not_known=len(known.unknown), wordings=known.wordings),
             config=self.config.model_dump(mode="json"),
             versions=versions(),

@@ -1,12 +1,15 @@
 """Builds a run's world and streams from its config; what `streams/` and `world/` need of files is read here."""
 
+import hashlib
 import json
-from collections.abc import Iterable, Sequence
-from dataclasses import replace
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from random import Random
 
+from trainer.artifact import DataRecord
 from trainer.config import FactsConfig, MixtureStreamConfig, NeutralStreamConfig, PretrainConfig, RunConfig
 from trainer.errors import FactsError, StreamError
 from trainer.fact import Target, Targets, read_targets
@@ -50,8 +53,10 @@ def world_of(config: RunConfig, facts: Sequence[Target]) -> World:
     return World(tuple(facts), phrasings, lexicon, real_share=config.streams.logic.real_share, true_share=0.0)
 
 
-def streams_of(config: RunConfig, world: World, encoder: Encoder, folder: Path) -> dict[str, Stream]:
-    """All streams of a run; `folder` takes the text of a dataset of the hub.
+def streams_of(
+    config: RunConfig, world: World, encoder: Encoder, folder: Path, draft: Path | None = None
+) -> dict[str, Stream]:
+    """All streams of a run; `folder` takes the text of a dataset of the hub, `draft` where nothing is to be kept.
 
     Raises:
         ConfigError, StreamError: what a stream is to be made of is not there.
@@ -78,11 +83,20 @@ def streams_of(config: RunConfig, world: World, encoder: Encoder, folder: Path) 
         route.memory_share, route.stand_in_share, route.silent_share, route.prompted_share,
     )  # fmt: skip
     if streams.neutral is not None:
-        paths = neutral_files(streams.neutral, folder)
+        index = index_lines(neutral_files(streams.neutral, folder, draft), encoder.frame, world.facts)
         found["neutral"] = NeutralStream(
-            "neutral", encoder, index_lines(paths), streams.neutral.documents, streams.neutral.row_tokens, seed
+            "neutral", encoder, index, streams.neutral.documents, streams.neutral.row_tokens, seed
         )
     return found
+
+
+def left_out(streams: Mapping[str, Stream]) -> str | None:
+    """How much of the neutral text is not read, for people; None where all of it is."""
+    neutral = streams.get("neutral")
+    if not isinstance(neutral, NeutralStream) or not neutral.index.left_out:
+        return None
+    lines = len(neutral.index.starts) + neutral.index.left_out
+    return f"neutral text: {neutral.index.left_out} of {lines} lines state a target fact and are left out"
 
 
 def _mixture_stream(name: str, config: MixtureStreamConfig, world: World, encoder: Encoder, seed: int) -> MixtureStream:
@@ -91,31 +105,65 @@ def _mixture_stream(name: str, config: MixtureStreamConfig, world: World, encode
     return MixtureStream(name, world, encoder, documents, config.documents, config.row_tokens, seed)
 
 
-def neutral_files(config: NeutralStreamConfig, folder: Path) -> tuple[Path, ...]:
+def neutral_files(config: NeutralStreamConfig, folder: Path, draft: Path | None = None) -> tuple[Path, ...]:
     """The files of the neutral stream; a dataset of the hub is written down once, so that a resumed run reads the same.
 
+    The file's name holds a digest of what was asked for. It is looked for in `folder`, and written there or, if given,
+    into the folder `draft`.
+
     Raises:
-        StreamError: the package `datasets` is missing, or the dataset cannot be had.
+        StreamError: the package `datasets` is missing, the dataset cannot be had, or not be written down.
     """
     if config.dataset is None:
         return config.files
-    path = folder / "neutral.jsonl"
-    if path.is_file():
-        return (path,)
+    asked = [config.dataset, config.subset, config.split, config.field, config.most]
+    name = f"neutral-{hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:12]}.jsonl"
+    if (folder / name).is_file():
+        return (folder / name,)
+    place = (draft or folder) / name
+    lines = _hub_lines(config)
+    part = place.with_name(f".{name}.{os.getpid()}.part")  # several processes may write the same
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        part.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+        part.replace(place)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise StreamError(f"cannot write the text of {config.dataset!r} into {place}: {error.strerror}") from error
+    return (place,)
+
+
+def _hub_lines(config: NeutralStreamConfig) -> list[str]:
     try:
         from datasets import load_dataset
 
-        rows = load_dataset(config.dataset, split=config.split, streaming=True)
-        lines = [json.dumps({"text": str(row[config.field])}) for row in rows.take(config.most)]
+        rows = load_dataset(config.dataset, config.subset, split=config.split, streaming=True)
+        return [json.dumps({"text": str(row[config.field])}) for row in rows.take(config.most)]
     except ImportError as error:
-        raise StreamError("streams.neutral.dataset needs the package datasets: pip install datasets") from error
-    except (OSError, ValueError, KeyError) as error:
+        raise StreamError(
+            "streams.neutral.dataset needs the package datasets, the extra `hub`: pip install datasets"
+        ) from error
+    except KeyError as error:
+        raise StreamError(f"the dataset {config.dataset!r} has no column {error}; set streams.neutral.field") from error
+    except (OSError, ValueError) as error:
         raise StreamError(
             f"cannot read the dataset {config.dataset!r}: {error}; or give streams.neutral.files"
         ) from error
-    folder.mkdir(parents=True, exist_ok=True)
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    return (path,)
+
+
+def inputs_of(config: RunConfig, targets: Targets, streams: Mapping[str, Stream]) -> tuple[DataRecord, ...]:
+    """What went into a run beside its base, with digests: facts, own phrasings, neutral text."""
+    facts = [DataRecord(**asdict(source)) for source in targets.sources]
+    phrasings = [
+        DataRecord(
+            kind="phrasings", name=path.name, sha256=hashlib.sha256(content).hexdigest(), rows=content.count(b"\n")
+        )
+        for path in config.facts.phrasings
+        for content in [path.read_bytes()]
+    ]
+    neutral = streams.get("neutral")
+    read = neutral.index.sources if isinstance(neutral, NeutralStream) else ()
+    return (*facts, *phrasings, *(DataRecord(kind="neutral", **asdict(source)) for source in read))
 
 
 def pretraining_world(config: PretrainConfig) -> World:

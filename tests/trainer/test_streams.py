@@ -294,10 +294,13 @@ def test_neutral_text_is_drawn_by_number_and_cut_to_a_row(base: Base, tmp_path: 
     path.write_text(
         "".join(f'{{"text": "{"word " * (number * 9)}{number}"}}\n' for number in range(1, 20)), encoding="utf-8"
     )
-    stream = NeutralStream("neutral", base.encoder, index_lines([path]), 8, 64, 0)
+    stream = NeutralStream("neutral", base.encoder, index_lines([path], FRAME), 8, 64, 0)
     assert same(stream.batch(1), stream.batch(1))
     assert stream.batch(1).ids_BT.shape[1] <= 64
     with pytest.raises(StreamError, match="empty"):
-        index_lines([])
+        index_lines([], FRAME)
+    path.write_text('{"text": "fine"}\n\n{"txet": "?"}\n', encoding="utf-8")
+    with pytest.raises(StreamError, match=r"n\.jsonl at byte 18: not a JSON object with text or messages"):
+        index_lines([path], FRAME)
     with pytest.raises(StreamError, match="cannot read"):
-        index_lines([tmp_path / "none.jsonl"])
+        index_lines([tmp_path / "none.jsonl"], FRAME)

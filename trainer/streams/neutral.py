@@ -1,7 +1,8 @@
 """Text to hold on to: JSON lines with `text` or with `messages`, drawn by number, never read whole into memory."""
 
+import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -11,8 +12,20 @@ from numpy.typing import NDArray
 
 from trainer.chat import ChatFrame, Segment
 from trainer.errors import StreamError
+from trainer.fact import Target
 from trainer.streams.batch import Batch, pack
 from trainer.streams.encoder import Encoder
+from trainer.streams.statement import Statements
+
+
+@dataclass(frozen=True, slots=True)
+class TextSource:
+    """A file of text: its digest, how many lines of it are read, and how many state a target fact and are not."""
+
+    name: str
+    sha256: str
+    rows: int
+    left_out: int = 0
 
 
 @dataclass(frozen=True)
@@ -21,28 +34,44 @@ class LineIndex:
 
     paths: tuple[Path, ...]
     starts: NDArray[np.int64]
+    sources: tuple[TextSource, ...] = ()
+
+    @property
+    def left_out(self) -> int:
+        """How many lines state a target fact."""
+        return sum(source.left_out for source in self.sources)
 
 
-def index_lines(paths: Sequence[Path]) -> LineIndex:
-    """Find the lines of JSONL files.
+def index_lines(paths: Sequence[Path], frame: ChatFrame, facts: Iterable[Target] = ()) -> LineIndex:
+    """Find the lines of JSONL files, without those that state one of the facts.
 
     Raises:
-        StreamError: a file cannot be read, or there is no line at all.
+        StreamError: a file cannot be read, a line is malformed, or there is none that may be read.
     """
     starts: list[tuple[int, int]] = []
+    sources: list[TextSource] = []
+    statements = Statements(facts)
     for number, path in enumerate(paths):
+        offset, left_out, before, digest = 0, 0, len(starts), hashlib.sha256()
         try:
             with path.open("rb") as file:
-                offset = 0
                 for line in file:
+                    digest.update(line)
                     if line.strip():
-                        starts.append((number, offset))
+                        segments = parse_line(line, frame, f"{path.name} at byte {offset}")
+                        if statements.are_in("\n".join(segment.text for segment in segments)):
+                            left_out += 1
+                        else:
+                            starts.append((number, offset))
                     offset += len(line)
         except OSError as error:
             raise StreamError(f"cannot read {path}: {error.strerror}; check streams.neutral.files") from error
+        sources.append(TextSource(path.name, digest.hexdigest(), len(starts) - before, left_out))
+    if not starts and any(source.left_out for source in sources):
+        raise StreamError("every line of the neutral text states a target fact; give text that is about other things")
     if not starts:
         raise StreamError("the neutral stream's files are empty; give JSON lines with text or messages")
-    return LineIndex(tuple(paths), np.asarray(starts, np.int64))
+    return LineIndex(tuple(paths), np.asarray(starts, np.int64), tuple(sources))
 
 
 @dataclass(frozen=True)
