@@ -109,6 +109,7 @@ def choose(
         raise BaseModelError(
             f"no weight of {type(model).__name__} is of the kind {', '.join(stage.where)} in the layers of the "
             "stage, or base.preserve keeps them all"
+            + ("; of names, the text has every token too often: raise common" if "names" in stage.where else "")
         )
     if stage.names == "swapped" and len(rare) == 1:
         raise BaseModelError("names can be swapped where there are two at least; set names: new in the stage")

@@ -137,10 +137,10 @@ def rehearse(config: RunConfig) -> Rehearsal:
     free = _free_bytes(config)
     with tempfile.TemporaryDirectory() as draft:
         prepared = prepare(config, most_asked=_MOST_ASKED, draft=Path(draft))
+        chosen = check_stages(config, prepared.teacher, prepared.streams, reads=True)
         look_s = _time_look(prepared)
         stages = tuple(_dry_steps(prepared, number, look_s) for number, stage in enumerate(config.stages)
                        if isinstance(stage, TrainingStage))  # fmt: skip
-        chosen = check_stages(config, prepared.teacher, prepared.streams, reads=True)
     known, facts, worded = prepared.known, len(prepared.targets.facts), set(prepared.world.phrasings.relations)
     parameters = sum(weight.numel() for weight in prepared.base.model.parameters())
     return Rehearsal(
