@@ -12,7 +12,7 @@ import torch
 from huggingface_hub.errors import HFValidationError
 from tokenizers import AddedToken
 from torch import Tensor
-from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 from transformers.utils import logging as transformers_logging
 
 from knowledge_store.protocol import SYSTEM_PROMPT, Tag
@@ -58,16 +58,34 @@ def load_base(config: BaseConfig, *, seed: int = 0) -> Base:
         tokenizer = load_tokenizer(config.model, config.revision)
         model = AutoModelForCausalLM.from_pretrained(config.model, revision=config.revision, dtype=torch.float32)
     except (OSError, ValueError, HFValidationError) as error:
-        raise BaseModelError(
-            f"cannot load the base {config.model!r}: {str(error).splitlines()[0]}; give a folder with a causal "
-            "language model and its tokenizer, or its name on the hub"
-        ) from error
+        raise _cannot_load(config, error) from error
     if not isinstance(tokenizer, PreTrainedTokenizerFast):
         raise BaseModelError(f"the tokenizer of {config.model!r} has no fast form (tokenizer.json); convert it first")
     added = equip(tokenizer, config.chat_template, config.model)
     grow(model, tokenizer, seed)
     model.train(False)
     return Base(model, tokenizer, frame_of(tokenizer), config.model, digest_of(model, Path(config.model)), added)
+
+
+def load_shape(config: BaseConfig) -> PreTrainedModel:
+    """A base without its weights: their names and sizes, which take no memory.
+
+    Raises:
+        BaseModelError: it is not there, or is no causal language model.
+    """
+    try:
+        shape = AutoConfig.from_pretrained(config.model, revision=config.revision)
+        with torch.device("meta"):
+            return cast("PreTrainedModel", AutoModelForCausalLM.from_config(shape))
+    except (OSError, ValueError, HFValidationError) as error:
+        raise _cannot_load(config, error) from error
+
+
+def _cannot_load(config: BaseConfig, error: Exception) -> BaseModelError:
+    return BaseModelError(
+        f"cannot load the base {config.model!r}: {str(error).splitlines()[0]}; give a folder with a causal "
+        "language model and its tokenizer, or its name on the hub"
+    )
 
 
 def equip(tokenizer: PreTrainedTokenizerFast, chat_template: str, name: str) -> tuple[str, ...]:

@@ -1,13 +1,17 @@
 """What is looked at while a run goes on: recall, logic, the way to the memory. Small, cheap, on fixed examples.
 
 Not the evaluation, whose numbers make a core's report; a canary only has to fall in time.
+
+Legend: M probed prompts, H hidden size, K classes.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from random import Random
 
 import torch
+from torch import Tensor
 
 from knowledge_store.errors import ProtocolError
 from knowledge_store.protocol import NOT_FOUND, Tag, ValueQuery, parse_query, render_values
@@ -27,17 +31,66 @@ from trainer.world.world import World
 
 _DETERMINED = ("reading/*", "logic/*", "memory/*")  # kinds whose answer is not a matter of taste
 _BATCH = 64
+_SUBJECTS_A_CLASS, _MOST_CLASSES = 6, 40  # as in the gate
+_PROBED = 4  # times as many facts are probed as are asked for recall
+_RIDGE = 0.5
 
 
 @dataclass(frozen=True, slots=True)
 class Canaries:
-    """One look. Shares of 1; `lookup` and `steps` are None where no rollout was asked for."""
+    """One look. Shares of 1; what rollouts tell is None where none was asked for."""
 
     recall: float
+    """Values foretold token by token at the end of a closed-book prompt, in held-out wording."""
     recall_seen: float
     logic: float
     lookup: float | None = None
+    """Fact questions answered by a lookup of just that fact."""
     steps: float | None = None
+    """Steps an answer, not a share."""
+    chain: float | None = None
+    """Fact questions on which a chain of thought was opened unprompted: adoption, as docs/gate.md defines it."""
+    direct: float | None = None
+    """Fact questions whose value stands in an answer that looked nothing up."""
+    decoded: float | None = None
+    """Accuracy of a fresh linear probe; None where no relation has enough subjects to a value."""
+    decoded_chance: float | None = None
+    """What naming the commonest value would give it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decodable:
+    """Prompts on one relation whose values many subjects share: some fit a probe, the other subjects are asked.
+
+    The probed place is the end of the prompt; the asked ones are in held-out wording.
+    """
+
+    fitted: tuple[Example, ...]
+    asked: tuple[Example, ...]
+    classes: int
+
+    @property
+    def chance(self) -> float:
+        """Share of the asked whose class is the commonest of the fitted."""
+        commonest, _ = Counter(one.label_class for one in self.fitted).most_common(1)[0]
+        return sum(one.label_class == commonest for one in self.asked) / len(self.asked)
+
+    def accuracy(self, reader: Reader, encoder: Encoder) -> float:
+        """Of a linear probe that is fitted now, to the model as it is.
+
+        Ridge regression on the classes, in closed form, so that nothing is drawn and a look takes a forward pass.
+        """
+        fitted_MH, classes_M = _states(reader, self.fitted, encoder)
+        asked_MH, truth_M = _states(reader, self.asked, encoder)
+        mean_H, spread_H = fitted_MH.mean(0), fitted_MH.std(0) + 1e-6
+        fitted_MH, asked_MH = (fitted_MH - mean_H) / spread_H, (asked_MH - mean_H) / spread_H
+        wanted_MK = torch.nn.functional.one_hot(classes_M, self.classes).double()
+        shares_K = wanted_MK.mean(0)
+        kernel_MM = fitted_MH @ fitted_MH.T / fitted_MH.shape[1]
+        kernel_MM.diagonal().add_(_RIDGE)
+        weights_MK = torch.linalg.solve(kernel_MM, wanted_MK - shares_K)
+        said_M = (asked_MH @ fitted_MH.T / fitted_MH.shape[1] @ weights_MK + shares_K).argmax(-1)
+        return float((said_M == truth_M).double().mean())
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +101,7 @@ class CanarySet:
     seen: tuple[Example, ...]
     logic: tuple[Example, ...]
     questions: tuple[tuple[str, Target], ...]
+    decodable: Decodable | None = None
 
     def look(self, reader: Reader, base: Base, machine: Machine, *, rollouts: bool = True) -> Canaries:
         """Look at a model; it is left as it was found."""
@@ -60,14 +114,27 @@ class CanarySet:
                     sum(exact(reader, examples, encoder)) / max(len(examples), 1)
                     for examples in (self.held_out, self.seen, self.logic)
                 )
+                decoded = self.decodable.accuracy(reader, encoder) if self.decodable else None
+            chance = self.decodable.chance if self.decodable else None
+            seen = Canaries(recall, recall_seen, logic, decoded=decoded, decoded_chance=chance)
             if not rollouts or not self.questions:
-                return Canaries(recall, recall_seen, logic)
+                return seen
             answers = roll_out_facts(reader, base, self.questions)
         finally:
             reader.train(training)
-        looked = sum(asks_for(answer, fact) for answer, (_, fact) in zip(answers, self.questions, strict=True))
-        steps = sum(answer.steps for answer in answers)
-        return Canaries(recall, recall_seen, logic, looked / len(answers), steps / len(answers))
+        asked = [(answer, fact) for answer, (_, fact) in zip(answers, self.questions, strict=True)]
+        return replace(
+            seen,
+            lookup=_share(asks_for(answer, fact) for answer, fact in asked),
+            steps=sum(answer.steps for answer in answers) / len(answers),
+            chain=_share(Tag.THINK in answer.text for answer in answers),
+            direct=_share(recalls(answer, fact) for answer, fact in asked),
+        )
+
+
+def _share(outcomes: Iterable[bool]) -> float:
+    found = list(outcomes)
+    return sum(found) / len(found)
 
 
 def canary_set(config: RunConfig, world: World, encoder: Encoder) -> CanarySet:
@@ -83,7 +150,52 @@ def canary_set(config: RunConfig, world: World, encoder: Encoder) -> CanarySet:
     documents = [chosen.draw(world, rng) for _ in range(count)]
     asked = rng.sample(world.facts, min(config.watch.rollouts, len(world.facts)))
     questions = tuple((world.phrasings.ask(*fact.key, rng, held_out=True), fact) for fact in asked)
-    return CanarySet(tuple(held_out), tuple(seen), tuple(answer_examples(documents, encoder)), questions)
+    return CanarySet(
+        tuple(held_out), tuple(seen), tuple(answer_examples(documents, encoder)), questions,
+        decodable(world, encoder, config.facts.answer, _PROBED * count, Random(f"{config.seed}/canary/probe")),
+    )  # fmt: skip
+
+
+def decodable(world: World, encoder: Encoder, answer: str, most: int, rng: Random) -> Decodable | None:
+    """Up to `most` facts for a fresh probe, of the largest relation that mostly has few, shared values; or None."""
+    relations: dict[str, list[Target]] = {}
+    for fact in world.facts:
+        relations.setdefault(fact.relation, []).append(fact)
+    for _, facts in sorted(relations.items(), key=lambda pair: (-len(pair[1]), pair[0])):
+        counts = Counter(fact.value for fact in facts)
+        usable = [fact for fact in facts if counts[fact.value] >= _SUBJECTS_A_CLASS]
+        if len(usable) >= len(facts) / 2 and 2 <= len({fact.value for fact in usable}) <= _MOST_CLASSES:
+            return _split(rng.sample(usable, min(most, len(usable))), world, encoder, answer, rng)
+    return None
+
+
+def _split(chosen: Sequence[Target], world: World, encoder: Encoder, answer: str, rng: Random) -> Decodable:
+    number = {value: place for place, value in enumerate(sorted({fact.value for fact in chosen}))}
+    half = len(chosen) // 2
+    fitted, asked = (
+        tuple(
+            replace(example, probed=[example.read[0]], label_class=number[fact.value])
+            for fact, example in zip(
+                part, recall_examples(part, world, encoder, answer, rng, held_out=held_out), strict=True
+            )
+        )
+        for part, held_out in ((chosen[:half], False), (chosen[half:], True))
+    )
+    return Decodable(fitted, asked, len(number))
+
+
+def _states(reader: Reader, examples: Sequence[Example], encoder: Encoder) -> tuple[Tensor, Tensor]:
+    """Hidden states (M, H) of the last layer, where probes of the demo base find its facts, and their classes (M)."""
+    device = next(reader.parameters()).device
+    states, classes = [], []
+    for start in range(0, len(examples), _BATCH):
+        part = examples[start : start + _BATCH]
+        places = to_places(pack(part, 256, pad_id=encoder.pad_id, most_tokens=encoder.most_tokens), device)
+        with torch.no_grad():
+            _, (hidden_MH,) = reader(places, (reader.layers,), at_probes=True)
+        states.append(hidden_MH.double().cpu())
+        classes.append(places.classes_M.cpu())
+    return torch.cat(states), torch.cat(classes)
 
 
 def recall_examples(
@@ -158,3 +270,8 @@ def asks_for(rollout: Rollout, fact: Target) -> bool:
         except ProtocolError:
             continue
     return False
+
+
+def recalls(rollout: Rollout, fact: Target) -> bool:
+    """Whether an answer says the fact's value without having looked anything up."""
+    return not rollout.lookups and rollout.answer is not None and fact.value.casefold() in rollout.answer.casefold()

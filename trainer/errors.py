@@ -8,6 +8,7 @@ TrainerError
 ├── CheckpointError     a checkpoint that cannot be written or is damaged
 ├── RunExistsError      a folder that holds a run already; nothing was overwritten
 ├── CollapseError       the watchdog stopped a run; the last good checkpoint is named
+├── StoppedError        a run was stopped from outside before it had a core; the way on is named
 ├── NotFiniteError      a loss or a gradient became NaN or infinite
 ├── OutOfMemoryError    the device's memory is spent; says what to lower
 └── ArtifactError       a core folder that cannot be written or read
@@ -44,6 +45,10 @@ class RunExistsError(TrainerError):
 
 class CollapseError(TrainerError):
     """The watchdog stopped the run."""
+
+
+class StoppedError(TrainerError):
+    """A run was stopped before it had a core; nothing is lost."""
 
 
 class NotFiniteError(TrainerError):

@@ -30,7 +30,7 @@ from trainer.errors import BaseModelError
 from trainer.objective import check_layers
 from trainer.reader import Places, Reader, vocabulary_tables
 
-_PARTS = {
+PARTS = {
     "mlp": re.compile(r"\.(mlp|feed_forward|ffn|block_sparse_moe)\.|\.fc[12]\."),
     "attention": re.compile(r"\.(self_attn|attention|attn|self_attention)\."),
     "embeddings": re.compile(r"(embed|wte|wpe|lm_head)"),
@@ -118,6 +118,23 @@ def choose(
     return Chosen(matrices, rare)
 
 
+def has_target(model: PreTrainedModel, stage: PerturbStage, preserve: tuple[str, ...] = ()) -> bool:
+    """Whether the stage finds anything to perturb that is not preserved; which names are rare is seen only in text."""
+    table_VI, _ = vocabulary_tables(model)
+    names = "names" in stage.where and not _is_kept(_name_of(model, table_VI), preserve)
+    return names or any(True for _ in _matrices(model, stage, preserve))
+
+
+def patterns_of(model: PreTrainedModel, part: str) -> tuple[str, ...]:
+    """Glob patterns for the weights of a part, one of `PARTS`, as this architecture names them."""
+    found = (PARTS[part].search(name) for name, _ in model.named_parameters())
+    return tuple(sorted({f"*{match[0]}*" for match in found if match}))
+
+
+def _is_kept(name: str, preserve: tuple[str, ...]) -> bool:
+    return any(fnmatchcase(name, pattern) for pattern in preserve)
+
+
 def _name_of(model: PreTrainedModel, table_VI: Tensor) -> str:
     return next(name for name, weight in model.named_parameters() if weight is table_VI)
 
@@ -130,7 +147,7 @@ def _rare(
     None where rows are kept.
     """
     table_VI, _ = vocabulary_tables(model)
-    if any(fnmatchcase(_name_of(model, table_VI), pattern) for pattern in preserve):
+    if _is_kept(_name_of(model, table_VI), preserve):
         return {}
     counts = torch.zeros(table_VI.shape[0], dtype=torch.long)
     for at in text:
@@ -159,7 +176,7 @@ def _perturb_names(
         return (_name_of(model, table_VI),)
     circles = _circles(rare, spelled, generator)
     tables = [table_VI]
-    if head_VI is not table_VI and not any(fnmatchcase(_name_of(model, head_VI), pattern) for pattern in preserve):
+    if head_VI is not table_VI and not _is_kept(_name_of(model, head_VI), preserve):
         tables.append(head_VI)
     to = [row for circle in circles for row in circle]
     taken = [row for circle in circles for row in (*circle[1:], circle[0])]
@@ -246,12 +263,12 @@ def _matrices(
     model: PreTrainedModel, stage: PerturbStage, preserve: tuple[str, ...]
 ) -> Iterator[tuple[str, nn.Parameter]]:
     for name, weight in model.named_parameters():
-        if weight.ndim < 2 or any(fnmatchcase(name, pattern) for pattern in preserve):
+        if weight.ndim < 2 or _is_kept(name, preserve):
             continue
         layer = _LAYER.search(name)
         if stage.layers != "all" and (layer is None or int(layer[1]) not in stage.layers):
             continue
         if ("all" in stage.where and layer is not None) or any(
-            part in _PARTS and _PARTS[part].search(name) for part in stage.where
+            part in PARTS and PARTS[part].search(name) for part in stage.where
         ):
             yield name, weight

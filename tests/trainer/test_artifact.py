@@ -11,11 +11,10 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from knowledge_store.protocol import PROTOCOL_VERSION, Tag
 from tests.trainer.conftest import make_config
-from trainer.api import RegenerativeUnlearning
 from trainer.artifact import CoreRecord, core_schema, now, read_record, versions, write_core, write_report
 from trainer.base_model import load_base
-from trainer.config import BaseConfig, MetabolizeStage
-from trainer.errors import ArtifactError, ConfigError, RunExistsError
+from trainer.config import BaseConfig
+from trainer.errors import ArtifactError, RunExistsError
 from trainer.figure import change_point
 from trainer.rollout import answer_all, calculate, silent_memory
 from trainer.run import Finished, start_run
@@ -101,6 +100,7 @@ def test_figures_and_history_are_written(finished: Finished) -> None:
     assert {"canary/recall", "canary/logic", "canary/lookup", "canary/steps"} <= set(rows[0])
     assert sum("canary/probe" in row for row in rows) == 5
     assert list((run / "tensorboard").glob("events*"))
+    assert (finished.core / "training.svg").read_bytes() == (run / "figures" / "inside.svg").read_bytes()
 
 
 def test_a_step_is_told_from_a_slope() -> None:
@@ -164,42 +164,3 @@ def _always(hidden, token: int, size: int):
     logits = hidden.new_zeros((*hidden.shape[:-1], size))
     logits[..., token] = 1.0
     return logits
-
-
-def test_the_articles_arguments_mean_what_they_say(raw_base: Path, tmp_path: Path) -> None:
-    unlearning = RegenerativeUnlearning(
-        model=raw_base / "base", facts=[raw_base / "people.ndjson"], output=tmp_path / "run",
-        target_retention=0.05, preserve_layers=[0, "attention"],
-    )  # fmt: skip
-    config = unlearning.config(
-        reverse_gradients=False, target_patterns=["people/river/*"], preserve_patterns=["logic/*"]
-    )
-    assert config.base.preserve == ("*.0.*", "*attn*")
-    assert config.facts.targets == ("people/river/*",)
-    assert config.streams.logic.kinds == ("logic/*",)
-    first = config.stages[0]
-    assert isinstance(first, MetabolizeStage)
-    assert first.losses.reversal is None
-    reversed_first = unlearning.config().stages[0]
-    assert isinstance(reversed_first, MetabolizeStage)
-    assert reversed_first.losses.reversal is not None
-    assert [stage.kind for stage in config.stages] == ["metabolize", "perturb", "perturb", "regenerate"]
-    kept = RegenerativeUnlearning(raw_base, facts=["x"], output=tmp_path, preserve_layers=["embeddings"]).config()
-    assert [stage.kind for stage in kept.stages] == ["metabolize", "perturb", "regenerate"]
-    with pytest.raises(ConfigError, match="share between 0 and 1"):
-        RegenerativeUnlearning(raw_base, facts=["x"], output=tmp_path, target_retention=7)
-
-
-def test_the_articles_api_gives_a_core_with_its_three_numbers(raw_base: Path, tmp_path: Path) -> None:
-    small = {
-        "facts": {"known_only": False}, "compute": {"device": "cpu"}, "stages": [{"kind": "metabolize", "steps": 1}],
-        "streams": {"workers": 0, **{name: {"documents": 2} for name in ("fact", "logic", "route")}},
-        "watch": {"questions": 4, "rollouts": 2},
-    }  # fmt: skip
-    core = RegenerativeUnlearning(
-        raw_base / "base", facts=[raw_base / "people.ndjson"], output=tmp_path / "run", settings=small
-    ).extract_logic_core()
-    assert core.folder.is_dir()
-    assert (core.factual_retention, core.cot_adoption_rate) == (0.0, 0.0)
-    assert 0 <= core.reasoning_score <= 1
-    assert core.reached
