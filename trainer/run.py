@@ -50,7 +50,7 @@ from trainer.config import (
 )
 from trainer.errors import CheckpointError, CollapseError, RunExistsError
 from trainer.fact import Target, Targets
-from trainer.figure import draw_figures
+from trainer.figure import draw_figures, keep_figure
 from trainer.inquiry import Known, know, not_known
 from trainer.logbook import Logbook
 from trainer.loop import Interrupt, StepReport, Stop, make_optimizer, run_stage
@@ -393,8 +393,10 @@ class _Run:
         self._restore_weights()
         whole = self._whole()
         if self.machine.is_main:
-            draw_figures(self.book.history, self.config.output / "figures")
+            figures = self.config.output / "figures"
+            draw_figures(self.book.history, figures)
             write_core(core, whole, self.at.base.tokenizer, self._record())
+            keep_figure(figures, core)
         self.machine.wait()
         return Finished(core, self.saved, self.last, tuple(self.book.history))
 

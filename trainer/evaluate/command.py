@@ -109,7 +109,7 @@ def evaluate(
         report = evaluate(request)
     except TrainerError as error:
         fail(error)
-    written = [write_report(report, out), write_page(report, out), write_card(report, out)]
+    written = [write_report(report, out), write_page(report, out, core), write_card(report, out, core)]
     if write_summary(report, core):
         written.append(core / "core.json")
     if as_json:

@@ -1,6 +1,9 @@
 """The report for readers: one HTML page that needs nothing else, and Markdown with its plots, for a model's card."""
 
+import base64
+import shutil
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
@@ -11,26 +14,34 @@ from trainer.evaluate.outcome import Role
 from trainer.evaluate.plot import Plot, plots_of
 from trainer.evaluate.report import Figure, Report
 from trainer.evaluate.wording import caution, headline, reference_name
+from trainer.figure import TRAINING_FIGURE, caption_of
 
 PAGE_NAME = "report.html"
 CARD_NAME = "report.md"
-
 
 _Rows = list[tuple[str, dict[Role, Figure]]]
 _Section = tuple[Attack, list[tuple[str, str]], _Rows]
 """An attack, its plots (a name or the SVG itself, and a caption), and its figures, a measure a row."""
 
 
-def write_page(report: Report, folder: Path) -> Path:
-    """Write `report.html`."""
+@dataclass(frozen=True, slots=True)
+class Inside:
+    """The figure of what happened inside over training: where it is shown from, and what it says."""
+
+    source: str
+    caption: str
+
+
+def write_page(report: Report, folder: Path, core: Path | None = None) -> Path:
+    """Write `report.html`, with the figure of its training where the core's folder has one."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / PAGE_NAME
-    path.write_text(render_page(report), encoding="utf-8")
+    path.write_text(render_page(report, core), encoding="utf-8")
     return path
 
 
-def write_card(report: Report, folder: Path) -> Path:
-    """Write `report.md` and beside it the plots that it shows, `A-1.svg` and so on."""
+def write_card(report: Report, folder: Path, core: Path | None = None) -> Path:
+    """Write `report.md` and beside it the plots that it shows, `A-1.svg` and so on, and the core's own figure."""
     folder.mkdir(parents=True, exist_ok=True)
     named: list[_Section] = []
     for attack, plots, rows in _sections(report):
@@ -38,18 +49,32 @@ def write_card(report: Report, folder: Path) -> Path:
         for name, plot in files:
             (folder / name).write_text(plot.svg, encoding="utf-8")
         named.append((attack, [(name, plot.caption) for name, plot in files], rows))
+    figure, inside = _figure_of(core), None
+    if figure is not None:
+        kept = folder / TRAINING_FIGURE
+        if not (kept.exists() and kept.samefile(figure)):
+            shutil.copyfile(figure, kept)
+        inside = Inside(TRAINING_FIGURE, caption_of(figure))
     path = folder / CARD_NAME
-    path.write_text(_render("report.md.jinja", report, named), encoding="utf-8")
+    path.write_text(_render("report.md.jinja", report, named, inside), encoding="utf-8")
     return path
 
 
-def render_page(report: Report) -> str:
-    """The page as text."""
+def render_page(report: Report, core: Path | None = None) -> str:
+    """The page as text. A core's own figure stands in it as an image, where nothing that it holds can run."""
     within: list[_Section] = [
         (attack, [(Markup(plot.svg), plot.caption) for plot in plots], rows)  # noqa: S704
         for attack, plots, rows in _sections(report)
     ]
-    return _render("report.html.jinja", report, within)
+    figure, inside = _figure_of(core), None
+    if figure is not None:
+        data = base64.b64encode(figure.read_bytes()).decode("ascii")
+        inside = Inside(f"data:image/svg+xml;base64,{data}", caption_of(figure))
+    return _render("report.html.jinja", report, within, inside)
+
+
+def _figure_of(core: Path | None) -> Path | None:
+    return core / TRAINING_FIGURE if core is not None and (core / TRAINING_FIGURE).is_file() else None
 
 
 def _sections(report: Report) -> Iterator[tuple[Attack, list[Plot], _Rows]]:
@@ -59,7 +84,7 @@ def _sections(report: Report) -> Iterator[tuple[Attack, list[Plot], _Rows]]:
             yield attack, plots_of(report, attack.value), _rows(report, attack)
 
 
-def _render(template: str, report: Report, sections: Sequence[_Section]) -> str:
+def _render(template: str, report: Report, sections: Sequence[_Section], inside: Inside | None) -> str:
     environment = Environment(
         loader=PackageLoader("trainer", "evaluate"), autoescape=select_autoescape(["html.jinja"]),
         undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
@@ -67,7 +92,7 @@ def _render(template: str, report: Report, sections: Sequence[_Section]) -> str:
     return environment.get_template(template).render(
         report=report, headline=headline(report), caution=caution(report), attacks=sections, measures=MEASURES,
         roles=[role for role in Role if any(figure.role is role for figure in report.figures)],
-        reference_name=reference_name,
+        reference_name=reference_name, inside=inside,
     )  # fmt: skip
 
 

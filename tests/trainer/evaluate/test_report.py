@@ -26,6 +26,7 @@ from trainer.evaluate.report import (
 )
 from trainer.evaluate.threshold import QUICK
 from trainer.evaluate.wording import headline, untested
+from trainer.figure import draw_figures, keep_figure
 
 
 def make_ledger(core_share: float) -> Ledger:
@@ -174,3 +175,28 @@ def test_what_was_left_out_is_listed():
     assert any("no never-knew control" in line for line in lines)
     assert any("margins are wider" in line for line in lines)
     assert not any(line.startswith("A.recall ") for line in lines)
+
+
+def test_the_figure_of_the_training_stands_in_page_and_card_where_the_core_has_one(tmp_path: Path):
+    report, core = make_report(), tmp_path / "core"
+    core.mkdir()
+    for written in (write_page(report, tmp_path / "out", core), write_card(report, tmp_path / "out", core)):
+        assert "What happened inside" not in written.read_text(), "the core has no figure"
+    recalls = [1.0, 1.0, 1.0, 0.0, 0.0, 0.0]
+    draw_figures([{"step": float(at), "stage": "s", "canary/recall": one} for at, one in enumerate(recalls)], tmp_path)
+    keep_figure(tmp_path, core)
+    page = write_page(report, tmp_path / "out", core).read_text()
+    assert page.rindex("<h2>") == page.index("<h2>What happened inside, over training"), "it is the last section"
+    assert "a phase transition" in page.rpartition("<figcaption>")[2]
+    (source,) = re.findall(r'src="([^"]*)"', page)
+    assert source.startswith("data:image/svg+xml;base64,"), "the page needs nothing else"
+    card = write_card(report, tmp_path / "out", core).read_text()
+    assert "](training.svg)" in card.rpartition("## What happened inside, over training")[2]
+    assert (tmp_path / "out" / "training.svg").read_bytes() == (core / "training.svg").read_bytes()
+    assert write_card(report, core, core).is_file(), "also where the report goes into the core's folder"
+
+
+def test_a_figure_cannot_bring_a_script_into_the_page(tmp_path: Path):
+    bad = "<svg><dc:description>&lt;script&gt;x</dc:description><script>alert(1)</script></svg>"
+    (tmp_path / "training.svg").write_text(bad)
+    assert "<script>" not in render_page(make_report(), tmp_path)
