@@ -76,9 +76,10 @@ def load_shape(config: BaseConfig) -> PreTrainedModel:
     try:
         shape = AutoConfig.from_pretrained(config.model, revision=config.revision)
         with torch.device("meta"):
-            return cast("PreTrainedModel", AutoModelForCausalLM.from_config(shape))
+            made = AutoModelForCausalLM.from_config(shape)  # type: ignore[no-untyped-call]
     except (OSError, ValueError, HFValidationError) as error:
         raise _cannot_load(config, error) from error
+    return cast("PreTrainedModel", made)
 
 
 def _cannot_load(config: BaseConfig, error: Exception) -> BaseModelError:
