@@ -2,6 +2,7 @@
 
 import re
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 
@@ -87,6 +88,38 @@ def test_every_call_of_a_document_can_be_answered_and_every_sum_is_right(world: 
                     assert call.reply == calculate(call.body), call
     assert seen[CallKind.LOOKUP] > 500
     assert seen[CallKind.CALC] > 200
+
+
+PREMISES = ("older", "after", "later", "exceed", "left")
+
+
+@pytest.mark.parametrize("pool", [0, 60])
+def test_a_question_that_takes_one_to_be_older_or_larger_is_right_about_it(world: World, pool: int) -> None:
+    pooled, seen = replace(world, lexicon=Lexicon(pool=pool)), Counter[str]()
+    for kind in ("memory/years_between", "memory/arithmetic", "memory/story"):
+        for seed in range(2500):
+            document = MAKERS[kind](pooled, Random(seed))
+            (exchange,) = document.exchanges
+            words = [word for word in PREMISES if re.search(rf"\b{word}\b", exchange.question)]
+            if not words:
+                continue
+            seen[words[0]] += 1
+            assert exchange.turn.answer is not None
+            assert int(exchange.turn.answer) >= 0, exchange.question
+            if len(document.claims) == 2:
+                numbers = {claim.subject: int(claim.value) for claim in document.claims}
+                first, second = sorted(numbers, key=lambda name: exchange.question.index(name))
+                gap = numbers[first] - numbers[second]
+                assert int(exchange.turn.answer) == (gap if words[0] == "exceed" else -gap), exchange.question
+    assert all(seen[word] > 50 for word in PREMISES), seen
+
+
+@pytest.mark.parametrize("kind", ["memory/compare", "memory/order_in_time", "memory/years_between", "memory/same"])
+def test_two_that_are_compared_are_two(world: World, kind: str) -> None:
+    few = replace(world, lexicon=Lexicon(pool=8))
+    for seed in range(500):
+        claims = MAKERS[kind](few, Random(seed)).claims
+        assert len({claim.subject for claim in claims}) == len(claims)
 
 
 def test_fact_free_documents_never_state_a_target_fact(world: World) -> None:

@@ -22,7 +22,7 @@ _FIRST = {
     "birth year": ("Who was born first, {a} or {b}?", "Who is older, {a} or {b}?"),
 }
 _FIRST_ANY = ("Which has the earlier {r}, {a} or {b}?",)
-_AFTER = {
+_AFTER = {  # {a} came first
     "founded": (
         "How many years after {a} was {b} founded?",
         "How much later than {a} did {b} start, in years?",
@@ -31,10 +31,10 @@ _AFTER = {
     "birth year": (
         "How many years after {a} was {b} born?",
         "By how many years is {a} older than {b}?",
-        "How many years lie between the births of {a} and {b}?",
     ),
 }
-_AFTER_ANY = ("How many years lie between the {r} of {a} and that of {b}?",)
+_BETWEEN = {"birth year": ("How many years lie between the births of {a} and {b}?",)}
+_BETWEEN_ANY = ("How many years lie between the {r} of {a} and that of {b}?",)
 _AGE = {
     "founded": ("How old was {a} in {year}?", "In {year}, how many years had {a} existed?"),
     "birth year": ("How old was {a} in {year}?", "What age did {a} reach in {year}?"),
@@ -75,7 +75,8 @@ def _pair(
     x = rng.randint(low, high) if high else _number(world, rng)
     y = rng.randint(low, high) if high else _number(world, rng)
     y += x == y
-    first, second = world.entity(rng), world.lexicon.entity(rng)
+    first = world.entity(rng)
+    second = world.another(first, rng)
     return Claim(first, relation, str(x)), Claim(second, relation, str(y)), x, y
 
 
@@ -113,8 +114,12 @@ def years_between(world: World, rng: Random) -> Document:
     """How many years after A was B founded? How old was A in a year?"""
     one, two, x, y = _pair(world, rng, words().year_relations, *_years(world))
     if rng.random() < 0.6:
-        question = rng.choice(_AFTER.get(one.relation, _AFTER_ANY)).format(r=one.relation, a=one.subject, b=two.subject)
+        after, between = _AFTER.get(one.relation, ()), _BETWEEN.get(one.relation, _BETWEEN_ANY)
+        frame = rng.choice((*after, *between))
         early, late = min(x, y), max(x, y)
+        if frame in after and x > y:
+            one, two = two, one
+        question = frame.format(r=one.relation, a=one.subject, b=two.subject)
         step = compute(f"{late} - {early}", str(late - early))
         return dialogue(
             "years_between", question, answer(str(late - early), *_read(one, two), step), one, two, tools=True
@@ -141,8 +146,10 @@ def arithmetic(world: World, rng: Random) -> Document:
                 ("What is the difference between the {r} of {a} and that of {b}?", "-"),
             )
         )
+        if "exceed" in frame and x < y:
+            one, two = two, one
         question = frame.format(r=one.relation, a=one.subject, b=two.subject)
-        if "difference" in frame and x < y:
+        if sign == "-" and x < y:
             x, y = y, x
         result = _apply(sign, x, y)
         turn = answer(str(result), *_read(one, two), compute(f"{x} {sign} {y}", str(result)))
@@ -159,7 +166,7 @@ def story(world: World, rng: Random) -> Document:
 
 
 def _with_number(kind: str, frame: str, sign: str, claim: Claim, x: int, rng: Random) -> Document:
-    y = rng.randint(2, 50)
+    y = rng.randint(1, min(x, 50)) if "left" in frame else rng.randint(2, 50)
     result = _apply(sign, x, y)
     question = frame.format(r=claim.relation, a=claim.subject, x=x, y=y)
     turn = answer(str(result), need(claim), compute(f"{x} {sign} {y}", str(result)))

@@ -145,7 +145,7 @@ def same(world: World, rng: Random) -> Document:
     first = world.claim(rng)
     equal = rng.random() < 0.5
     value = first.value if equal else world.claim(rng).value
-    second = Claim(world.entity(rng), first.relation, value)
+    second = Claim(world.another(first.subject, rng), first.relation, value)
     question = rng.choice(
         (
             "Do {a} and {b} have the same {r}?",

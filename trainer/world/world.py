@@ -65,6 +65,15 @@ class World:
             return rng.choice(self.subjects)
         return self.lexicon.entity(rng)
 
+    def another(self, subject: str, rng: Random) -> str:
+        """An invented subject that is not this one: of one subject, a memory holds one value of a relation."""
+        other = self.lexicon.entity(rng)
+        for _ in range(_REDRAWS):
+            if other != subject:
+                break
+            other = self.lexicon.entity(rng)
+        return other
+
     def value_like(self, fact: Target, rng: Random) -> str:
         """A value of the same kind that is not the true one, where there is another."""
         peers = self.by_relation[fact.relation]
