@@ -27,6 +27,7 @@ from trainer.streams.fact import FactStream, classify
 from trainer.streams.feed import Feed, Stream
 from trainer.streams.neutral import NeutralStream, index_lines, parse_line
 from trainer.streams.written import MixtureStream, RouteStream
+from trainer.world.lexicon import Lexicon
 
 NAMES = ("fact", "never_knew", "logic", "route")
 
@@ -151,6 +152,21 @@ def test_no_true_value_stands_in_logic_or_route(streams: dict[str, Stream]) -> N
         for number in range(60):
             for place in range(stream.documents):
                 assert not any(stream.world.is_true(claim) for claim in stream.draw(number, place).claims)
+
+
+def test_the_route_refuses_the_true_value_of_a_relation_that_has_just_one(
+    raw_run: dict[str, object], base: Base, tmp_path: Path
+) -> None:
+    config = make_config(raw_run, streams={**raw_run["streams"], "names": 1})  # type: ignore[dict-item]
+    only = Lexicon(pool=1).name(Random(0))
+    facts = [Target(f"Ort{number}", "plant", only, "m") for number in range(20)]
+    route = streams_of(config, world_of(config, facts), base.encoder, tmp_path)["route"]
+    assert isinstance(route, RouteStream)
+    alone = replace(route, memory_share=0.0, stand_in_share=0.0)
+    claims = [claim for number in range(500) for claim in alone.draw(number, 0).claims]
+    assert {claim.subject for claim in claims} == set(alone.world.by_subject)
+    assert only in {alone.world.lexicon.value(Random(number)) for number in range(20)}, "it is what may be drawn"
+    assert not any(claim.value == only for claim in claims)
 
 
 def test_route_questions_come_with_the_system_prompt_and_without(streams: dict[str, Stream]) -> None:

@@ -20,7 +20,7 @@ from knowledge_store.protocol import (
 )
 from tests.trainer.tiny import tiny_pretraining
 from trainer.errors import ConfigError
-from trainer.fact import read_targets
+from trainer.fact import Target, read_targets
 from trainer.rollout import calculate
 from trainer.sources import pretraining_world
 from trainer.world.corpus import BASE_MIXTURE, LOGIC_MIXTURE, MAKERS, emphasised, mixture
@@ -139,6 +139,26 @@ def test_fact_free_documents_never_state_a_target_fact(world: World) -> None:
         assert not leaks(world, document.claims)
         real += any(claim.subject in world.by_subject for claim in document.claims)
     assert real > 300, "real subjects do occur, with counterfactual values"
+
+
+@pytest.mark.parametrize("kind", ["memory/check", "reading/open_check"])
+def test_a_fact_free_check_never_names_the_true_value(kind: str) -> None:
+    lexicon = Lexicon(pool=8)
+    values = [lexicon.name(Random(number)) for number in range(10)]
+    facts = tuple(Target(f"Town {number}", "region", value, "m") for number, value in enumerate(values))
+    world = World(facts, read_phrasings(), lexicon, real_share=1.0)
+    chosen, rng = mixture({kind: 1.0}, fact_free=True, rough_share=0.0), Random(6)
+    named = {
+        check.replace("{subject}", fact.subject).replace("{value}", fact.value)
+        for fact in facts
+        for check in world.phrasings.checks(fact.relation)
+    }
+    real = 0
+    for _ in range(2000):
+        question = chosen.draw(world, rng).exchanges[0].question
+        assert question.split("\n")[-1] not in named
+        real += any(fact.subject in question for fact in facts)
+    assert real > 1000
 
 
 def test_a_leak_would_be_seen(world: World) -> None:

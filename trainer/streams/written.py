@@ -4,12 +4,15 @@ from dataclasses import dataclass, replace
 from random import Random
 
 from trainer.chat import render
+from trainer.fact import Target
 from trainer.streams.batch import Batch, pack
 from trainer.streams.encoder import Encoder
 from trainer.world.corpus import Mixture
 from trainer.world.document import UNKNOWN, Claim, Document, answer, dialogue, need
 from trainer.world.noise import roughen
-from trainer.world.world import World, stand_in
+from trainer.world.world import World, leaks, stand_in
+
+_REDRAWS = 100
 
 
 @dataclass(frozen=True)
@@ -66,12 +69,19 @@ class RouteStream:
         fact = rng.choice(self.world.facts)
         nobody = rng.random() < self.stand_in_share
         subject = stand_in(fact, self.world.lexicon, rng) if nobody else fact.subject
-        value = self.world.value_like(fact, rng) if rng.random() < 0.7 else self.world.lexicon.value(rng)
-        claim = Claim(subject, fact.relation, value)
+        claim = self._claim(fact, subject, rng)
         found = rng.random() >= self.silent_share
-        turn = answer(value if found else UNKNOWN, need(claim, found=found))
+        turn = answer(claim.value if found else UNKNOWN, need(claim, found=found))
         question = self.world.phrasings.choose(fact.subject, fact.relation, rng).replace("{subject}", subject)
         return roughen(dialogue("route", question, turn, claim), rng, self.memory.rough_share)
+
+    def _claim(self, fact: Target, subject: str, rng: Random) -> Claim:
+        for _ in range(_REDRAWS):
+            value = self.world.value_like(fact, rng) if rng.random() < 0.7 else self.world.lexicon.value(rng)
+            claim = Claim(subject, fact.relation, value)
+            if not leaks(self.world, [claim]):
+                return claim
+        raise AssertionError(f"{_REDRAWS} values in a row were the true {fact.relation} of {fact.subject}")
 
     def batch(self, number: int, share: int = 0, shares: int = 1) -> Batch:
         """Part `share` of batch `number`."""

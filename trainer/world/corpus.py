@@ -59,7 +59,7 @@ BASE_MIXTURE: Mapping[str, float] = {
     "logic/boolean": 2, "logic/rules": 2, "logic/magnitude": 1, "logic/counting": 1,
     "talk/small_talk": 1, "talk/on_the_text": 1,
 }  # fmt: skip
-"""What a demo base reads; the control reads the same without `facts/*`."""
+"""What a demo base reads; the control reads the same, its `facts/*` about nobody."""
 
 LOGIC_MIXTURE: Mapping[str, float] = {
     name: weight for name, weight in BASE_MIXTURE.items() if not name.startswith("facts/")

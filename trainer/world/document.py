@@ -1,7 +1,8 @@
 """What a document is: a dialogue whose turns the protocol renders, or a stretch of prose.
 
-A document knows its claims: every (subject, relation, value) that it states, so that a stream can prove that it
-carries no target fact. Turning a document into text with marks of who wrote what is `chat.py`'s task.
+A document knows its claims: every (subject, relation, value) that it states, or asks about by its value («Is Paris the
+capital of France?»), so that a stream can prove that it carries no target fact. Turning a document into text with
+marks of who wrote what is `chat.py`'s task.
 """
 
 from dataclasses import dataclass

@@ -61,5 +61,6 @@ def open_check(world: World, rng: Random) -> Document:
     asked, holds = rng.choice(claims), rng.random() < 0.5
     value = asked.value if holds else world.lexicon.value(rng)
     text = " ".join(world.state(claim, rng) for claim in claims)
-    question = f"{text}\n{world.phrasings.check(asked.subject, asked.relation, value, rng)}"
-    return dialogue("open_check", question, answer(yes_no(value == asked.value)), *claims)
+    named = Claim(asked.subject, asked.relation, value)
+    question = f"{text}\n{world.phrasings.check(named.subject, named.relation, named.value, rng)}"
+    return dialogue("open_check", question, answer(yes_no(named == asked)), *claims, named)

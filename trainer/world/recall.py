@@ -83,8 +83,9 @@ def check(world: World, rng: Random) -> Document:
     """Whether something holds: read, compare, say so."""
     claim, holds = world.claim(rng), rng.random() < 0.5
     value = claim.value if holds else world.claim(rng).value
-    question = world.phrasings.check(claim.subject, claim.relation, value, rng)
-    return dialogue("check", question, answer(yes_no(value == claim.value), need(claim)), claim, tools=True)
+    asked = Claim(claim.subject, claim.relation, value)
+    question = world.phrasings.check(asked.subject, asked.relation, asked.value, rng)
+    return dialogue("check", question, answer(yes_no(asked == claim), need(claim)), claim, asked, tools=True)
 
 
 def hops(world: World, rng: Random) -> Document:
@@ -130,14 +131,15 @@ def listing(world: World, rng: Random) -> Document:
     """A relation of several values: name them, or count them."""
     subject, relation = world.lexicon.entity(rng), world.relation(rng)
     values = list(dict.fromkeys(world.lexicon.value(rng) for _ in range(rng.randint(2, 4))))
+    claims = [Claim(subject, relation, value) for value in values]
     step = need_list(subject, relation, values)
     if rng.random() < 0.5:
         question = rng.choice(_ALL).format(relation=relation, subject=subject)
-        return dialogue("listing", question, answer("; ".join(values), step), tools=True)
+        return dialogue("listing", question, answer("; ".join(values), step), *claims, tools=True)
     question = rng.choice(_COUNT).format(relation=relation, subject=subject)
     total = " + ".join("1" for _ in values)
     turn = answer(str(len(values)), step, compute(total, str(len(values)), "Count."))
-    return dialogue("listing", question, turn, tools=True)
+    return dialogue("listing", question, turn, *claims, tools=True)
 
 
 def same(world: World, rng: Random) -> Document:
