@@ -4,10 +4,11 @@ TrainerError
 ├── ConfigError         (also ValueError) a run file that cannot be used: a misspelt key, values that contradict
 ├── FactsError          (also ValueError) a file of facts or phrasings that cannot be read, or contradicts itself
 ├── StreamError         (also ValueError) text for a stream that cannot be read, or does not fit
+├── FeedError           a process that prepares batches was ended from outside
 ├── BaseModelError      a base that cannot be loaded or cannot carry the protocol
 ├── CheckpointError     a checkpoint that cannot be written or is damaged
 ├── RunExistsError      a folder that holds a run already; nothing was overwritten
-├── CollapseError       the watchdog stopped a run; the last good checkpoint is named
+├── CollapseError       the watchdog stopped a run; the last checkpoint is named
 ├── StoppedError        a run was stopped from outside before it had a core; the way on is named
 ├── NotFiniteError      a loss or a gradient became NaN or infinite
 ├── OutOfMemoryError    the device's memory is spent; says what to lower
@@ -29,6 +30,10 @@ class FactsError(TrainerError, ValueError):
 
 class StreamError(TrainerError, ValueError):
     """Text for a stream cannot be read, or does not fit."""
+
+
+class FeedError(TrainerError):
+    """A process that prepares batches was ended from outside."""
 
 
 class BaseModelError(TrainerError):

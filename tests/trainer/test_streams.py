@@ -1,5 +1,8 @@
 """Streams: each batch a pure function of its number, masked as the protocol says, cut without a change."""
 
+import multiprocessing
+import os
+import signal
 import time
 from collections import Counter
 from dataclasses import replace
@@ -17,7 +20,7 @@ from tests.trainer.conftest import make_config
 from trainer.base_model import Base, load_base
 from trainer.chat import ChatFrame
 from trainer.config import BaseConfig, LossesConfig, PracticeConfig, RunConfig
-from trainer.errors import StreamError
+from trainer.errors import FeedError, StreamError
 from trainer.fact import Target
 from trainer.objective import Metabolism
 from trainer.reader import Reader, to_places
@@ -257,6 +260,23 @@ def test_a_worker_prepares_while_the_loop_computes(streams: dict[str, Stream]) -
         for _ in range(3):
             next(steps)
         assert feed.waited_s - before < 0.2
+
+
+def test_a_terminals_ctrl_c_ends_no_worker_and_what_ends_one_is_said(streams: dict[str, Stream]) -> None:
+    with Feed(streams, workers=1, prefetch=1) as feed:
+        steps = iter(feed.steps(NAMES, 0, 4))
+        asked = feed.submit(NAMES, 9)
+        (worker,) = multiprocessing.active_children()
+        assert worker.pid is not None
+        os.kill(worker.pid, signal.SIGINT)  # while it starts
+        assert asked is not None
+        assert same(asked[NAMES[0]].result()[0], streams[NAMES[0]].batch(9))
+        os.kill(worker.pid, signal.SIGINT)
+        assert same(next(steps)[NAMES[0]][0], streams[NAMES[0]].batch(0))
+        worker.kill()
+        worker.join()
+        with pytest.raises(FeedError, match="ended from outside"):
+            list(steps)
 
 
 def test_a_drill_is_of_its_kinds_alone_and_its_losses_are_means_of_their_own(

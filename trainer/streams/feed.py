@@ -4,14 +4,18 @@ The order of batches is the loop's: each is named by its stream and number, so a
 nothing. `waited_s` measures what the loop lost.
 """
 
+import contextlib
 import multiprocessing
+import signal
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from types import TracebackType
 from typing import Protocol, Self
 
+from trainer.errors import FeedError
 from trainer.streams.batch import Batch
 
 
@@ -32,11 +36,36 @@ _streams: Mapping[str, Stream] = {}  # a worker's own, set once when it starts
 
 def _start(streams: Mapping[str, Stream]) -> None:
     global _streams
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends Ctrl-C to us too; only the loop knows what to do
     _streams = streams
 
 
 def _make(name: str, number: int, shares: Sequence[int], of: int) -> Parts:
     return tuple(_streams[name].batch(number, share, of) for share in shares)
+
+
+@contextlib.contextmanager
+def _without_interrupts() -> Iterator[None]:
+    """Around the start of a worker: it inherits that SIGINT waits, so none can end it while it imports."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextlib.contextmanager
+def _translating() -> Iterator[None]:
+    try:
+        yield
+    except BrokenProcessPool as error:
+        raise FeedError(
+            "a process that prepares batches was ended from outside, most likely by the kernel for want of memory: "
+            "lower workers or the streams' documents, or close other programs"
+        ) from error
 
 
 class Feed:
@@ -81,10 +110,16 @@ class Feed:
         return Steps(self, tuple(names), first, last)
 
     def submit(self, names: Sequence[str], number: int) -> dict[str, Future[Parts]] | None:
-        """Ask the workers for a step's batches; None where there are no workers."""
-        if self._pool is None:
+        """Ask the workers for a step's batches; None where there are no workers.
+
+        Raises:
+            FeedError: a worker was ended from outside.
+        """
+        pool = self._pool
+        if pool is None:
             return None
-        return {name: self._pool.submit(_make, name, number, self._shares, self._of) for name in names}
+        with _translating(), _without_interrupts():  # the pool starts its workers when it is asked
+            return {name: pool.submit(_make, name, number, self._shares, self._of) for name in names}
 
     def make(self, names: Sequence[str], number: int) -> dict[str, Parts]:
         """Make a step's batches here and now."""
@@ -120,7 +155,8 @@ class Steps:
             self._ready.append(asked)
             self._asked += 1
         if self._ready:
-            batches = {name: future.result() for name, future in self._ready.popleft().items()}
+            with _translating():
+                batches = {name: future.result() for name, future in self._ready.popleft().items()}
         else:
             batches = self._feed.make(self._names, self._next)
         self._next += 1
