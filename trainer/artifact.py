@@ -14,10 +14,12 @@ from typing import Any, Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from safetensors import SafetensorError
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from knowledge_store.protocol import PROTOCOL_VERSION
+from trainer.checkpoint import room
 from trainer.errors import ArtifactError, RunExistsError
 
 RECORD = "core.json"
@@ -109,9 +111,9 @@ def write_core(
         if folder.exists():
             folder.rmdir()
         draft.replace(folder)
-    except (OSError, RuntimeError) as error:
+    except (OSError, RuntimeError, SafetensorError) as error:
         shutil.rmtree(draft, ignore_errors=True)
-        raise ArtifactError(f"cannot write the core into {folder}: {error}; make room and resume the run") from error
+        raise ArtifactError(f"cannot write into {folder}, with {room(folder)}: {error}; make room and go on") from error
     return folder
 
 

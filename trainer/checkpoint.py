@@ -4,12 +4,13 @@ A checkpoint is a folder with the tensors (`state.pt`) and what they mean (`stat
 It is written beside its place and moved there in one step, so a crash or a full disk leaves the earlier ones whole.
 """
 
+import contextlib
 import hashlib
 import json
 import os
 import random
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -65,11 +66,13 @@ def save_checkpoint(
 ) -> Path:
     """Write a checkpoint into `folder` and forget all but the last `keep`.
 
+    Those of later steps are forgotten too: they are of the way that was left when an earlier one was taken up.
+
     Raises:
         CheckpointError: the disk is full or not writable; the earlier checkpoints are whole.
     """
     place = folder / f"{_PREFIX}{cursor.total:08d}"
-    draft = folder / f".{place.name}.part"
+    draft, aside = (folder / f".{place.name}.{end}" for end in ("part", "old"))
     try:
         shutil.rmtree(draft, ignore_errors=True)
         draft.mkdir(parents=True)
@@ -79,16 +82,59 @@ def save_checkpoint(
             os.fsync(file.fileno())
         manifest = Manifest(cursor, _digest(draft / "state.pt"), history)
         (draft / "state.json").write_text(json.dumps(asdict(manifest)), encoding="utf-8")
-        shutil.rmtree(place, ignore_errors=True)
+        if place.exists():
+            shutil.rmtree(aside, ignore_errors=True)
+            place.rename(aside)
         draft.rename(place)
-    except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
-        shutil.rmtree(draft, ignore_errors=True)
+    except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError, and does not say so
         raise CheckpointError(
-            f"cannot write a checkpoint into {folder}: {error}; make room and resume, the earlier checkpoints are whole"
+            f"cannot write a checkpoint into {folder}, with {room(folder)}: {error}; make room and resume, the earlier "
+            "checkpoints are whole"
         ) from error
-    for old in list_checkpoints(folder)[:-keep]:
-        shutil.rmtree(old, ignore_errors=True)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+    shutil.rmtree(aside, ignore_errors=True)
+    places = list_checkpoints(folder)
+    now = places.index(place) + 1
+    for gone in (*places[:now][:-keep], *places[now:]):
+        (gone / "state.json").unlink(missing_ok=True)  # first, so that what is half gone is no checkpoint
+        shutil.rmtree(gone, ignore_errors=True)
     return place
+
+
+@contextlib.contextmanager
+def writing(folder: Path, way_on: Callable[[], str]) -> Iterator[None]:
+    """Around all that writes into a run's folder: a full disk or a missing permission is said, with the way on.
+
+    Raises:
+        CheckpointError: the disk is full or not writable.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise CheckpointError(
+            f"cannot write into {folder}, with {room(folder)}: {error}; make room and {way_on()}; what is written is "
+            "whole, what came after the last checkpoint is computed again"
+        ) from error
+
+
+def room(folder: Path) -> str:
+    """How much space is left where a folder is, or is to be, in words."""
+    there = next((place for place in (folder, *folder.absolute().parents) if place.is_dir()), Path())
+    try:
+        return f"{shutil.disk_usage(there).free / 2**20:.0f} MiB free on its disk"
+    except OSError:
+        return "unknown space on its disk"
+
+
+def last_checkpoint(folder: Path) -> Path | None:
+    """The checkpoint that a run goes on from; None where there is none."""
+    return next(reversed(list_checkpoints(folder)), None)
+
+
+def step_of(place: Path) -> int:
+    """How many steps a checkpoint has behind it."""
+    return int(place.name.removeprefix(_PREFIX))
 
 
 def list_checkpoints(folder: Path) -> list[Path]:
@@ -126,10 +172,11 @@ def save_weights(path: Path, weights: Mapping[str, Tensor]) -> None:
         )  # a tied head is written twice
         draft.replace(path)
     except (OSError, SafetensorError) as error:
-        draft.unlink(missing_ok=True)
         raise CheckpointError(
-            f"cannot write {path}: {error}; make room and resume, the checkpoints are whole"
+            f"cannot write {path}, with {room(path.parent)}: {error}; make room and resume, the checkpoints are whole"
         ) from error
+    finally:
+        draft.unlink(missing_ok=True)
 
 
 def load_weights(path: Path) -> dict[str, Tensor]:

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
 
@@ -21,6 +21,7 @@ from trainer.errors import (
     CollapseError,
     ConfigError,
     FactsError,
+    FeedError,
     NotFiniteError,
     OutOfMemoryError,
     RunExistsError,
@@ -29,11 +30,14 @@ from trainer.errors import (
 )
 from trainer.evaluate.command import evaluate
 
+if TYPE_CHECKING:
+    from trainer.run import Finished
+
 _RUN_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 _FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 _NO = (CollapseError, NotFiniteError)
 _WRONG_USE = (ConfigError, FactsError, StreamError, RunExistsError)
-_OUTSIDE = (BaseModelError, CheckpointError, OutOfMemoryError, ArtifactError)
+_OUTSIDE = (FeedError, BaseModelError, CheckpointError, OutOfMemoryError, ArtifactError)
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
@@ -108,8 +112,14 @@ def _finish(work: Callable[[], Any], *, as_json: bool) -> None:
             "checkpoint": str(done.checkpoint) if done.checkpoint else None,
             "canaries": asdict(done.canaries) if done.canaries else None,
         }
-        stopped = f"stopped; the state is saved in {done.checkpoint}; go on by `metabolism resume`"
-        _say(result, f"the core is in {done.core}" if done.core else stopped, as_json=as_json)
+        _say(result, f"the core is in {done.core}" if done.core else _stopped(done), as_json=as_json)
+
+
+def _stopped(done: "Finished") -> str:
+    if done.checkpoint is None:
+        return "stopped before the first checkpoint; `metabolism resume` will begin anew"
+    again = f", and the steps that were taken after it ({done.again}) will be taken again" if done.again else ""
+    return f"stopped; go on by `metabolism resume`: the last checkpoint is {done.checkpoint}{again}"
 
 
 @click.command()
@@ -118,14 +128,22 @@ def _finish(work: Callable[[], Any], *, as_json: bool) -> None:
 def pretrain(run_file: Path, *, as_json: bool) -> None:
     """Make a demo base, or its control, as RUN_FILE says; the same command goes on where it was stopped."""
     from trainer import pretraining
+    from trainer.checkpoint import last_checkpoint
     from trainer.config import read_pretraining
 
     try:
-        folder = pretraining.pretrain(read_pretraining(run_file))
+        config = read_pretraining(run_file)
+        folder = pretraining.pretrain(config)
     except TrainerError as error:
         fail(error)
     else:
-        text = f"the base is in {folder}" if folder else "stopped; the same command goes on"
+        saved = last_checkpoint(config.output / pretraining.CHECKPOINTS)
+        stopped = (
+            f"stopped; the same command goes on; the last checkpoint is {saved}"
+            if saved
+            else ("stopped before the first checkpoint; the same command will begin anew")
+        )
+        text = f"the base is in {folder}" if folder else stopped
         _say({"base": str(folder) if folder else None}, text, as_json=as_json)
 
 

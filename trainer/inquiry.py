@@ -7,6 +7,8 @@ import time
 from dataclasses import dataclass
 from random import Random
 
+from tqdm import tqdm
+
 from trainer.base_model import Base
 from trainer.canary import exact, recall_examples, value_examples
 from trainer.config import RunConfig
@@ -51,7 +53,7 @@ def know(
     encoder, answer = base.encoder, config.facts.answer
     unknown: list[Target] = []
     with machine.precision():
-        for start in range(0, len(asked), _CHUNK):  # a million facts would not fit as examples
+        for start in _watched(range(0, len(asked), _CHUNK), machine):  # a million facts would not fit as examples
             part = asked[start : start + _CHUNK]
             both = [recall_examples(part, world, encoder, answer, rng, held_out=held) for held in (False, True)]
             looks = [exact(reader, examples, encoder) for examples in both]
@@ -72,9 +74,9 @@ def know(
     return Known(known, tuple(unknown), len(asked), time.perf_counter() - started, _WORDINGS)
 
 
-def not_known(count: int, wordings: int) -> str:
-    """How many facts are left out, and after how many questions, for people."""
-    return f"{count} not known in any of {wordings} wordings and left out"
+def _watched(starts: range, machine: Machine) -> "tqdm[int]":
+    title = "asking the base which facts it knows"
+    return tqdm(starts, title, unit=f"×{_CHUNK} facts", disable=None if machine.is_main else True)
 
 
 def _question(phrasings: Phrasings, fact: Target, number: int) -> str:

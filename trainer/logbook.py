@@ -2,8 +2,8 @@
 
 import json
 import sys
-from collections.abc import Mapping
-from dataclasses import asdict
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, fields
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -18,6 +18,17 @@ from trainer.loop import StepReport
 Row = dict[str, float | str | None]
 
 
+def last_look(history: Iterable[Row]) -> Canaries | None:
+    """The last look that a history notes; None where it notes none."""
+    names = [field.name for field in fields(Canaries)]
+    found: Canaries | None = None
+    for row in history:
+        values = {name: row[f"canary/{name}"] for name in names if f"canary/{name}" in row}
+        if "logic" in values:
+            found = Canaries(**{name: float(str(value)) for name, value in values.items()})
+    return found
+
+
 class Logbook:
     """Keeps the history of a run; use as a context manager. Only the main process writes."""
 
@@ -25,8 +36,8 @@ class Logbook:
         self, folder: Path, *, steps: int, done: int = 0, history: tuple[Row, ...] = (), writes: bool = True
     ) -> None:
         self.history: list[Row] = list(history)
+        self.writes = writes
         self._path = folder / "history.jsonl"
-        self._writes = writes
         self._bar = tqdm(total=steps, initial=done, unit="step", disable=None if writes else True, dynamic_ncols=True)
         self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=done) if writes else None
 
@@ -66,19 +77,19 @@ class Logbook:
         values = {f"canary/{name}": value for name, value in asdict(seen).items() if value is not None}
         self._note(cursor.total, values)
         self.history.append({"step": float(cursor.total), "stage": stage, **values})
-        if self._writes:
+        if self.writes:
             said = " ".join(f"{name.removeprefix('canary/')} {value:.3g}" for name, value in values.items())
             self._bar.write(f"step {cursor.total} {stage}: {said}", file=sys.stderr)
             self.write()
 
     def say(self, line: str) -> None:
         """A line for people, above the bar."""
-        if self._writes:
+        if self.writes:
             self._bar.write(line, file=sys.stderr)
 
     def write(self) -> None:
         """Write the history down."""
-        if self._writes:
+        if self.writes:
             self._path.write_text("".join(json.dumps(row) + "\n" for row in self.history), encoding="utf-8")
 
     def _note(self, step: int, values: Mapping[str, float]) -> None:

@@ -25,6 +25,7 @@ from trainer.streams.batch import Batch
 from trainer.streams.feed import Feed
 
 _FUSED_ON = "cuda"
+_ECHO_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,14 +49,20 @@ class Watcher(Protocol):
 
 
 class Stop(Exception):
-    """The user asked to stop, and the step is complete."""
+    """The user asked to stop, and the step or stage is complete."""
 
 
 @dataclass
 class Interrupt:
-    """Turns Ctrl-C into a wish that the loop grants between two steps. Use as a context manager."""
+    """Turns Ctrl-C into a wish that the loop grants between two steps; a second one means now.
 
+    Use as a context manager. With several `processes`, a second one that follows at once is an echo: their launcher
+    passes on what the terminal has already sent them.
+    """
+
+    processes: int = 1
     wished: bool = False
+    _wished_at_s: float = 0.0
     _before: Any = field(default=None, repr=False)
 
     def __enter__(self) -> "Interrupt":
@@ -71,9 +78,11 @@ class Interrupt:
 
     def _wish(self, number: int, frame: FrameType | None) -> None:
         del number, frame
-        if self.wished:  # a second Ctrl-C means now
+        now_s = time.monotonic()
+        if not self.wished:
+            self.wished, self._wished_at_s = True, now_s
+        elif self.processes == 1 or now_s - self._wished_at_s > _ECHO_S:
             raise KeyboardInterrupt
-        self.wished = True
 
 
 def make_optimizer(model: nn.Module, stage: TrainingStage, device: torch.device) -> torch.optim.Optimizer:
@@ -132,8 +141,8 @@ def run_stage(
         except (torch.OutOfMemoryError, RuntimeError) as error:
             if isinstance(error, torch.OutOfMemoryError) or "allocate memory" in str(error):
                 raise OutOfMemoryError(
-                    "out of memory: lower streams.*.documents or streams.*.row_tokens, raise compute.accumulation, or "
-                    "set compute.checkpoint_activations or compute.precision to bfloat16"
+                    "out of memory: raise compute.accumulation, set compute.checkpoint_activations or "
+                    "compute.precision to bfloat16, or lower the streams' documents or row_tokens"
                 ) from error
             raise
         cursor = Cursor(cursor.stage, cursor.step + 1, cursor.total + 1)
@@ -200,7 +209,8 @@ def _refuse_not_finite(losses: Mapping[str, float], norm: float) -> None:
     if bad or not math.isfinite(norm):
         what = f"the loss {', '.join(bad)}" if bad else "the norm of the gradient"
         raise NotFiniteError(
-            f"{what} is not finite; the weights were not changed by this step: lower the learning rate, or use float32"
+            f"{what} is not finite; the weights were not changed by this step: lower learning_rate, or set "
+            "compute.precision to float32"
         )
 
 

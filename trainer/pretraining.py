@@ -7,6 +7,7 @@ from random import Random
 from typing import Any
 
 import torch
+from pydantic import ValidationError
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
@@ -16,14 +17,15 @@ from trainer.base_model import Base, frame_of
 from trainer.chat import ChatFrame
 from trainer.checkpoint import (
     Cursor,
-    list_checkpoints,
+    last_checkpoint,
     load_checkpoint,
     random_state,
     restore_random_state,
     save_checkpoint,
+    writing,
 )
 from trainer.config import PretrainConfig, ShapeConfig, TokenizerConfig, TrainingStage
-from trainer.errors import BaseModelError, RunExistsError
+from trainer.errors import BaseModelError, FeedError, NotFiniteError, OutOfMemoryError, RunExistsError
 from trainer.fact import read_targets
 from trainer.logbook import Logbook
 from trainer.loop import Interrupt, StepReport, Stop, make_optimizer, run_stage
@@ -39,6 +41,8 @@ from trainer.world.document import Document
 from trainer.world.world import World
 
 STREAM = "corpus"
+CHECKPOINTS = "checkpoints"
+_MAY_CHANGE = {"compute", "workers", "prefetch", "save", "learning_rate"}
 CHATML_FRAME = ChatFrame(
     start="<|im_start|>user\n",
     start_tools=f"<|im_start|>system\n{SYSTEM_PROMPT}<|im_end|>\n<|im_start|>user\n",
@@ -52,12 +56,18 @@ CHATML_FRAME = ChatFrame(
 def pretrain(config: PretrainConfig) -> Path | None:
     """Make a base; where its folder holds checkpoints of the same work, go on from the last.
 
-    Gives the folder of the base, or None where Ctrl-C stopped it; then the same command goes on.
+    How it computes, saves and learns may be another then: compute, workers, prefetch, save, learning_rate. Gives the
+    folder of the base, or None where Ctrl-C stopped it; then the same command goes on.
 
     Raises:
         RunExistsError: the output folder holds a finished base, or the work of another config.
         TrainerError: what went wrong and what to do.
     """
+    with writing(config.output, lambda: "run the same command again"):
+        return _pretrain(config)
+
+
+def _pretrain(config: PretrainConfig) -> Path | None:
     base_folder = config.output / "base"
     if base_folder.exists():
         raise RunExistsError(f"{base_folder} holds a base and was left as it is; choose another output")
@@ -71,21 +81,33 @@ def pretrain(config: PretrainConfig) -> Path | None:
     base = Base(model, tokenizer, frame_of(tokenizer), "none", "none", ())
     stream = MixtureStream(STREAM, world, base.encoder, chosen, config.documents, config.row_tokens, config.seed)
     job = _Pretraining(config, machine, base)
-    if not job.go(stream):
+    try:
+        if not job.go(stream):
+            return None
+        if machine.is_main:
+            write_core(base_folder, model, tokenizer, _record(config, job))
+        machine.wait()
+    except KeyboardInterrupt:  # at once, so whatever is half done is not to be kept
         return None
-    if machine.is_main:
-        write_core(base_folder, model, tokenizer, _record(config, job))
-    machine.wait()
     return base_folder
 
 
 def _claim(config: PretrainConfig) -> None:
     """Mark the output folder as this config's."""
-    mark, content = config.output / "pretrain.json", config.model_dump_json(indent=2)
-    if mark.exists() and mark.read_text(encoding="utf-8") != content:
+    mark, draft = config.output / "pretrain.json", config.output / ".pretrain.json.part"
+    if mark.exists() and _work_of(mark.read_bytes()) != _work_of(config.model_dump_json()):
         raise RunExistsError(f"{config.output} holds the work of another config; choose another output")
     config.output.mkdir(parents=True, exist_ok=True)
-    mark.write_text(content, encoding="utf-8")
+    draft.write_text(config.model_dump_json(indent=2), encoding="utf-8")
+    draft.replace(mark)
+
+
+def _work_of(content: bytes | str) -> dict[str, Any] | None:
+    """What a config says but for what may change on the way; None where it is no config of ours."""
+    try:
+        return PretrainConfig.model_validate_json(content).model_dump(exclude=_MAY_CHANGE)
+    except ValidationError:
+        return None
 
 
 def _documents(world: World, chosen: Mixture, config: TokenizerConfig) -> Iterator[Document]:
@@ -150,32 +172,47 @@ class _Pretraining:
         )
 
     def _restore(self) -> tuple[Cursor, tuple[dict[str, float | str | None], ...]]:
-        places = list_checkpoints(self.config.output / "checkpoints")
-        if not places:
+        place = last_checkpoint(self.config.output / CHECKPOINTS)
+        if place is None:
             return Cursor(), ()
-        checkpoint = load_checkpoint(places[-1])
+        checkpoint = load_checkpoint(place)
         tensors = checkpoint.tensors
         self.machine.restore(self.model, self.optimizer, tensors["weights"], tensors["moments"])
         restore_random_state(tensors["random"])
         return checkpoint.manifest.cursor, checkpoint.manifest.history
 
     def go(self, stream: MixtureStream) -> bool:
-        """Take the steps that are left; False where the user stopped them."""
+        """Take the steps that are left and save what they made; False where the user stopped them."""
+        try:
+            return self._work(stream)
+        except (NotFiniteError, OutOfMemoryError, FeedError) as error:
+            saved = last_checkpoint(self.config.output / CHECKPOINTS)
+            raise type(error)(
+                f"{error}. Last checkpoint: {saved or 'none, so it will begin anew'}. The same command goes on from "
+                f"there; in its file you may change {', '.join(sorted(_MAY_CHANGE))}"
+            ) from error
+
+    def _work(self, stream: MixtureStream) -> bool:
         feed = Feed(
             {STREAM: stream}, shares=self.machine.shares, of=self.machine.parts,
             workers=self.config.workers, prefetch=self.config.prefetch,
         )  # fmt: skip
-        with self.book, feed, Interrupt() as interrupt:
+        with self.book, feed, Interrupt(self.machine.processes) as interrupt:
             try:
                 run_stage(
                     self.model, self.optimizer, NextToken(STREAM), self.stage, feed, self.machine, self, self.cursor,
                     lambda: self.machine.any(interrupt.wished),
                 )  # fmt: skip
-            except (Stop, KeyboardInterrupt):
+            except Stop:
                 self._save()
                 return False
+            except FeedError:
+                if self.cursor.step and self.machine.processes == 1:  # others would wait for one that is ending
+                    self._save()
+                raise
             finally:
                 self.book.write()
+            self._save()
         return True
 
     def after_step(self, cursor: Cursor, report: StepReport) -> None:
@@ -189,7 +226,7 @@ class _Pretraining:
         weights, moments = self.machine.state(self.model, self.optimizer)
         tensors: dict[str, Any] = {"weights": weights, "moments": moments, "random": random_state()}
         if self.machine.is_main:
-            folder = self.config.output / "checkpoints"
+            folder = self.config.output / CHECKPOINTS
             save_checkpoint(folder, self.cursor, tensors, tuple(self.book.history), keep=self.config.save.keep)
         self.machine.wait()
 

@@ -16,7 +16,6 @@ from trainer.adapter import prepare_model
 from trainer.average import Average
 from trainer.config import MetabolizeStage, RegenerateStage, RunConfig, TrainingStage
 from trainer.errors import OutOfMemoryError
-from trainer.inquiry import not_known
 from trainer.loop import make_optimizer, take_step
 from trainer.objective import Metabolism
 from trainer.perturb import Chosen
@@ -116,7 +115,8 @@ class Rehearsal:
         if not self.facts_asked:
             return f"facts: {self.facts}, known to the base or not (facts.known_only is off)"
         if self.facts_asked == self.facts:
-            return f"facts: {self.facts - unknown} known to the base; {not_known(unknown, self.wordings)}"
+            left_out = f"{unknown} not known in any of {self.wordings} wordings and left out"
+            return f"facts: {self.facts - unknown} known to the base; {left_out}"
         share = 1 - unknown / self.facts_asked
         margin = 1.96 * math.sqrt(share * (1 - share) / self.facts_asked)
         return (

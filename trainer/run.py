@@ -3,7 +3,6 @@
 The composition of the package: the only place where the model, the streams, the loop and the folder meet.
 """
 
-import contextlib
 import copy
 import json
 from collections.abc import Iterator
@@ -31,6 +30,7 @@ from trainer.canary import Canaries, CanarySet, canary_set
 from trainer.checkpoint import (
     Checkpoint,
     Cursor,
+    last_checkpoint,
     list_checkpoints,
     load_checkpoint,
     load_weights,
@@ -38,6 +38,8 @@ from trainer.checkpoint import (
     restore_random_state,
     save_checkpoint,
     save_weights,
+    step_of,
+    writing,
 )
 from trainer.config import (
     AverageStage,
@@ -48,11 +50,18 @@ from trainer.config import (
     TrainingStage,
     averaged_stages,
 )
-from trainer.errors import CheckpointError, CollapseError, RunExistsError
+from trainer.errors import (
+    CheckpointError,
+    CollapseError,
+    FeedError,
+    NotFiniteError,
+    OutOfMemoryError,
+    RunExistsError,
+)
 from trainer.fact import Target, Targets
 from trainer.figure import draw_figures, keep_figure
-from trainer.inquiry import Known, know, not_known
-from trainer.logbook import Logbook
+from trainer.inquiry import Known, know
+from trainer.logbook import Logbook, last_look
 from trainer.loop import Interrupt, StepReport, Stop, make_optimizer, run_stage
 from trainer.losses.reversal import warm_up
 from trainer.machine import Machine
@@ -76,12 +85,17 @@ CORE = "core"
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """How a run ended. `core` is None where it was stopped; then `checkpoint` is where to go on."""
+    """How a run ended. `core` is None where it was stopped.
+
+    Then `checkpoint` is where `metabolism resume` goes on, None for the beginning; `again` is how many steps it will
+    take once more.
+    """
 
     core: Path | None
     checkpoint: Path | None
     canaries: Canaries | None
     history: tuple[dict[str, float | str | None], ...]
+    again: int = 0
 
 
 @dataclass(frozen=True)
@@ -158,7 +172,7 @@ def start_run(config: RunConfig) -> Finished:
             "or choose another output"
         )
     prepared = prepare(config)
-    with _writing(config.output):
+    with writing(config.output, lambda: _way_on(config.output)):
         if prepared.machine.is_main:
             _write_run(prepared)
         prepared.machine.wait()
@@ -183,22 +197,16 @@ def resume_run(folder: Path, *, step: int | None = None) -> Finished:
     known = Known(facts, unknown, wordings=content.get("wordings", 0))
     places = list_checkpoints(folder / CHECKPOINTS)
     if step is not None:
-        places = [place for place in places if int(place.name.removeprefix("step-")) == step]
+        places = [place for place in places if step_of(place) == step]
     if not places and step is not None:
         raise CheckpointError(f"{folder} has no checkpoint of step {step}")
     prepared = prepare(config, known)
-    with _writing(folder):
+    with writing(folder, lambda: _way_on(folder)):
         return _Run(prepared, load_checkpoint(places[-1]) if places else None).go()
 
 
-@contextlib.contextmanager
-def _writing(folder: Path) -> Iterator[None]:
-    """Around all that writes into a run's folder: a full disk or a missing permission is said, with the way on."""
-    try:
-        yield
-    except OSError as error:
-        way = f"go on by `metabolism resume {folder}`" if (folder / RUN_FILE).exists() else "start the run again"
-        raise CheckpointError(f"cannot write into {folder}: {error}; make room and {way}, nothing is lost") from error
+def _way_on(folder: Path) -> str:
+    return f"go on by `metabolism resume {folder}`" if (folder / RUN_FILE).exists() else "start the run again"
 
 
 def _write_run(prepared: Prepared) -> None:
@@ -228,42 +236,71 @@ class _Run:
         self.optimizer: torch.optim.Optimizer | None = None
         self.objective: Metabolism | None = None
         self.average: Average | None = None
-        self.last: Canaries | None = None
-        self.saved: Path | None = None
         self.dog = Watchdog(self.config.watch, Canaries(1, 1, 0))
         done = checkpoint.manifest.history if checkpoint else ()
+        self.last = last_look(done)
         steps = sum(stage.steps for stage in self.config.stages if isinstance(stage, TrainingStage))
         self.book = Logbook(
             self.config.output, steps=steps, done=self.cursor.total, history=done, writes=self.machine.is_main
         )
 
     def go(self) -> Finished:
-        """Take the stages that are left."""
+        """Take the stages that are left, and write the core."""
+        try:
+            if self._work():
+                return self._finish()
+        except KeyboardInterrupt:  # at once, so whatever is half done is not to be kept
+            pass
+        except (CollapseError, NotFiniteError, OutOfMemoryError, FeedError) as error:
+            folder = self.config.output
+            raise type(error)(
+                f"{error}. Last checkpoint: {self.saved or 'none, so it will begin anew'}. `metabolism resume "
+                f"{folder}` goes on from there (--from STEP: an earlier one) with the settings in {folder / RUN_FILE}; "
+                "change there compute, streams, a stage's learning_rate or the weights of its losses"
+            ) from error
+        return self._stopped()
+
+    @property
+    def saved(self) -> Path | None:
+        """The checkpoint that `metabolism resume` goes on from."""
+        return last_checkpoint(self.config.output / CHECKPOINTS)
+
+    def _stopped(self) -> Finished:
+        core, saved = self.config.output / CORE, self.saved
+        again = max(self.cursor.total - step_of(saved), 0) if saved else self.cursor.total
+        return Finished(core if core.exists() else None, saved, self.last, tuple(self.book.history), again)
+
+    def _work(self) -> bool:
+        """Take the stages that are left; False where the user stopped them, and the state is saved."""
         feed = Feed(
             self.at.streams, shares=self.machine.shares, of=self.machine.parts,
             workers=self.config.streams.workers, prefetch=self.config.streams.prefetch,
         )  # fmt: skip
-        with self.book, feed, Interrupt() as interrupt:
+        with self.book, feed, Interrupt(self.machine.processes) as interrupt:
             for line in self._notes():
                 self.book.say(line)
             self._look_at_base()
             try:
                 for number in range(self.cursor.stage, len(self.config.stages)):
                     self._take(number, feed, interrupt)
-            except (Stop, KeyboardInterrupt):
+            except Stop:
                 self._save()
-                return Finished(None, self.saved, self.last, tuple(self.book.history))
-            except CollapseError as error:
-                raise CollapseError(f"{error}. Last checkpoint: {self.saved or 'none'}") from error
+                return False
+            except FeedError:
+                if self.cursor.step and self.machine.processes == 1:  # others would wait for one that is ending
+                    self._save()
+                raise
             finally:
                 self.book.write()
-        return self._finish()
+        return True
 
     def _notes(self) -> Iterator[str]:
         """What a user should know of what was left out."""
         known = self.at.known
         if known.wordings:
-            yield f"facts: {len(known.facts)} known to the base; " + not_known(len(known.unknown), known.wordings)
+            count = f"{len(known.unknown)} of {len(known.facts) + len(known.unknown)} facts are left out"
+            listed = self.config.output / TARGETS_FILE
+            yield f"{count}, as the base knows them in none of {known.wordings} wordings; listed in {listed}"
         if (text := left_out(self.at.streams)) is not None:
             yield text
 
@@ -298,8 +335,10 @@ class _Run:
         self._look(f"{stage.kind} {number}")
         self.cursor = Cursor(number + 1, 0, self.cursor.total)
         self.optimizer = self.objective = self.average = None
-        if isinstance(stage, TrainingStage) and self.cursor.stage < len(self.config.stages):
-            self._keep({"weights": self.machine.weights(self.model)})
+        if self.machine.any(interrupt.wished):
+            raise Stop
+        if isinstance(stage, TrainingStage) or self.cursor.stage == len(self.config.stages):
+            self._save()
 
     def _end(self, number: int) -> Path:
         return self.config.output / ENDS / f"stage-{number}.safetensors"
@@ -319,8 +358,8 @@ class _Run:
 
     def _begin(self, stage: TrainingStage, number: int) -> None:
         assert isinstance(stage, MetabolizeStage | RegenerateStage), "no other stage takes steps"
-        if not self.cursor.step:
-            self._restore_weights()  # what a stage begins with, before anything is made of it
+        if not self.cursor.step:  # what begins must find what the stages before it left
+            self._restore_weights()
         self.objective = Metabolism(stage.losses, self.at.teacher, probes_of(self.at, stage, number))
         self.optimizer = make_optimizer(self.model, stage, self.machine.device)
         self.average = Average.of(self.machine.unwrap(self.model), stage.average)
@@ -332,7 +371,7 @@ class _Run:
         if checkpoint is None:
             return
         tensors = checkpoint.tensors
-        if checkpoint.manifest.cursor.step and self.optimizer is not None:
+        if self.optimizer is not None:
             self.machine.restore(self.model, self.optimizer, tensors["weights"], tensors["moments"])
         else:
             self.machine.restore_weights(self.model, tensors["weights"])
@@ -367,25 +406,20 @@ class _Run:
         self.dog.look(self.last, grace=grace)
 
     def _save(self) -> None:
-        if self.optimizer is None or self.objective is None:
-            return
-        weights, moments = self.machine.state(self.model, self.optimizer)
-        tensors: dict[str, Any] = {"weights": weights, "moments": moments}
-        if self.objective.probes is not None:
-            tensors["probes"] = self.objective.probes.state_dict()
-            tensors["probe_moments"] = self.objective.probes.optimizer.state_dict()
+        """Save all that the next step needs; between stages that is the weights."""
+        tensors: dict[str, Any] = {"random": random_state(), "fallen": self.dog.fallen}
+        if self.optimizer is None:
+            tensors["weights"] = self.machine.weights(self.model)
+        else:
+            tensors["weights"], tensors["moments"] = self.machine.state(self.model, self.optimizer)
+        probes = self.objective.probes if self.objective is not None else None
+        if probes is not None:
+            tensors["probes"], tensors["probe_moments"] = probes.state_dict(), probes.optimizer.state_dict()
         if self.average is not None:
             tensors["average"] = self.average.state()
-        self._keep(tensors)
-
-    def _keep(self, tensors: dict[str, Any]) -> None:
-        """Write a checkpoint; between two stages the weights are all of a model that it holds."""
-        tensors |= {"random": random_state(), "fallen": self.dog.fallen}
         if self.machine.is_main:
             folder = self.config.output / CHECKPOINTS
-            self.saved = save_checkpoint(
-                folder, self.cursor, tensors, tuple(self.book.history), keep=self.config.save.keep
-            )
+            save_checkpoint(folder, self.cursor, tensors, tuple(self.book.history), keep=self.config.save.keep)
         self.machine.wait()
 
     def _finish(self) -> Finished:

@@ -1,10 +1,14 @@
 """A long job behaves: it resumes exactly, stops when asked, notices ruin, and overwrites nothing."""
 
+import itertools
 import json
+import multiprocessing
 import os
+import resource
 import signal
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,6 +17,7 @@ from safetensors.torch import load_file
 from tests.trainer.conftest import make_config, raw_settings
 from tests.trainer.tiny import tiny_facts
 from trainer import inquiry
+from trainer import loop as loop_module
 from trainer import run as run_module
 from trainer.artifact import TargetsRecord, read_record
 from trainer.base_model import load_base
@@ -25,6 +30,7 @@ from trainer.errors import (
     CollapseError,
     ConfigError,
     FactsError,
+    FeedError,
     NotFiniteError,
     OutOfMemoryError,
     RunExistsError,
@@ -36,7 +42,7 @@ from trainer.loop import StepReport
 from trainer.machine import Machine
 from trainer.reader import Reader
 from trainer.rehearsal import rehearse
-from trainer.run import CHECKPOINTS, ENDS, Finished, resume_run, start_run
+from trainer.run import CHECKPOINTS, ENDS, RUN_FILE, Finished, resume_run, start_run
 from trainer.sources import targets_of, world_of
 from trainer.streams.batch import Example
 from trainer.streams.encoder import Encoder
@@ -76,6 +82,13 @@ def after(step: int, act: Callable[[], None]) -> Callable[..., None]:
             act()
 
     return noted
+
+
+def change(file: Path, act: Callable[[Any], None]) -> None:
+    """Change a JSON file by hand."""
+    content = json.loads(file.read_bytes())
+    act(content)
+    file.write_text(json.dumps(content), encoding="utf-8")
 
 
 WATCH = {"every": 2, "questions": 4, "rollouts": 0, "least_logic": 0}
@@ -134,6 +147,23 @@ def test_a_run_that_broke_off_goes_on_from_the_end_of_the_last_stage_bit_for_bit
     assert all(torch.equal(one[name], two[name]) for name in one)
 
 
+def interrupt_all() -> None:
+    """What a terminal's Ctrl-C does: it comes to the workers too."""
+    for child in multiprocessing.active_children():
+        assert child.pid is not None
+        os.kill(child.pid, signal.SIGINT)
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+def assert_goes_on_as(whole: Finished, folder: Path) -> None:
+    torch.manual_seed(99)  # whatever happens in between
+    resumed = resume_run(folder)
+    assert losses(resumed) == losses(whole)
+    assert resumed.canaries == whole.canaries
+    one, two = weights(whole), weights(resumed)
+    assert all(torch.equal(one[name], two[name]) for name in one)
+
+
 BEYOND = [
     ({"kind": "perturb", "noise": 0.5, "layers": [0, 99]}, r"stages\.1: layers: there is no 99; .* 0 to 1"),
     ({"kind": "perturb", "noise": 0.5, "where": ["names"], "layers": [-1]}, r"there is no -1"),
@@ -161,6 +191,64 @@ def test_a_stage_that_finds_nothing_to_perturb_is_said_before_the_first_step(raw
     with pytest.raises(BaseModelError, match=r"stages\.1: no weight .* base\.preserve keeps them all"):
         start_run(config)
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(("work", "step"), [("perturb", 4), ("mean_weights", 8), ("draw_figures", 8)])
+def test_ctrl_c_between_stages_and_after_the_last_step_loses_nothing(
+    raw_run: Settings, whole: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, work: str, step: int
+) -> None:
+    plain = getattr(run_module, work)
+
+    def interrupted(*values: Any, **named: Any) -> Any:
+        interrupt_all()
+        return plain(*values, **named)
+
+    streams = raw_run["streams"] | {"workers": 1}  # type: ignore[operator]
+    settings = raw_run | {"stages": STAGES, "watch": WATCH, "streams": streams}
+    with monkeypatch.context() as patch:
+        patch.setattr(run_module, work, interrupted)
+        stopped = start_run(make_config(settings))
+    assert (stopped.core, stopped.again) == (None, 0)
+    assert stopped.checkpoint == tmp_path / "run" / CHECKPOINTS / f"step-{step:08d}"
+    assert_goes_on_as(whole, tmp_path / "run")
+
+
+def test_a_second_ctrl_c_keeps_no_half_of_a_step(
+    raw_run: Settings, whole: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain, calls = loop_module.train_probes, itertools.count(1)
+
+    def interrupted(*values: Any) -> float | None:  # the weights have taken the step, the cursor has not
+        if next(calls) == 4:
+            interrupt_all()
+            interrupt_all()
+        return plain(*values)
+
+    settings = raw_run | {"stages": STAGES, "watch": WATCH, "save": {"every": 2}}
+    with monkeypatch.context() as patch:
+        patch.setattr(loop_module, "train_probes", interrupted)
+        stopped = start_run(make_config(settings))
+    assert stopped.core is None
+    assert stopped.checkpoint == tmp_path / "run" / CHECKPOINTS / "step-00000002"
+    assert stopped.again == 1
+    assert_goes_on_as(whole, tmp_path / "run")
+
+
+def test_a_worker_that_the_kernel_ends_is_said_and_the_steps_are_kept(
+    raw_run: Settings, whole: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def end() -> None:
+        for child in multiprocessing.active_children():
+            child.kill()
+            child.join()
+
+    streams = raw_run["streams"] | {"workers": 1, "prefetch": 1}  # type: ignore[operator]
+    settings = raw_run | {"stages": STAGES, "watch": WATCH, "streams": streams}
+    with monkeypatch.context() as patch:
+        patch.setattr(Logbook, "step", after(3, end))
+        with pytest.raises(FeedError, match=r"want of memory.*Last checkpoint: .*step-00000003.*resume"):
+            start_run(make_config(settings))
+    assert_goes_on_as(whole, tmp_path / "run")
 
 
 def test_an_average_changes_no_step_and_is_what_the_stage_leaves(raw_run: Settings, tmp_path: Path) -> None:
@@ -197,18 +285,18 @@ def test_a_kept_end_that_is_damaged_is_said_with_the_way_on(raw_run: Settings, t
     for damage in (lambda path: path.write_bytes(b"half of it"), Path.unlink):
         damage(tmp_path / "run" / ENDS / "stage-0.safetensors")
         with pytest.raises(CheckpointError, match=r"stage-0\.safetensors.*--from STEP"):
-            resume_run(tmp_path / "run")
+            resume_run(tmp_path / "run", step=3)
 
 
 def test_checkpoints_come_by_steps_and_the_last_are_kept(raw_run: Settings, tmp_path: Path) -> None:
     settings = raw_run | {"stages": [{"kind": "metabolize", "steps": 7}], "save": {"every": 2, "keep": 2}}
     start_run(make_config(settings))
     names = [place.name for place in list_checkpoints(tmp_path / "run" / CHECKPOINTS)]
-    assert names == ["step-00000004", "step-00000006"]
+    assert names == ["step-00000006", "step-00000007"], "the last is the end of the stage"
 
 
 def test_a_run_can_be_taken_up_from_an_earlier_checkpoint(raw_run: Settings, tmp_path: Path) -> None:
-    settings = raw_run | {"stages": [{"kind": "metabolize", "steps": 5}], "save": {"every": 2, "keep": 2}}
+    settings = raw_run | {"stages": [{"kind": "metabolize", "steps": 5}], "save": {"every": 2, "keep": 3}}
     whole = start_run(make_config(settings))
     assert whole.core is not None
     whole.core.rename(tmp_path / "elsewhere")
@@ -257,6 +345,24 @@ def test_a_full_disk_leaves_the_earlier_checkpoints_whole(tmp_path: Path, monkey
     (place,) = list_checkpoints(tmp_path)
     assert torch.equal(load_checkpoint(place).tensors["x"], torch.ones(3))
     assert [path.name for path in tmp_path.iterdir()] == [place.name]
+
+
+def test_a_checkpoint_that_finds_no_room_says_how_much_there_is(tmp_path: Path) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
+    try:
+        with pytest.raises(CheckpointError, match=r"with \d+ MiB free on its disk"):
+            save_checkpoint(tmp_path, Cursor(0, 1, 1), {"x": torch.ones(100_000)}, (), keep=1)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_way_that_was_left_leaves_no_checkpoints(tmp_path: Path) -> None:
+    for step in (2, 4, 6):
+        save_checkpoint(tmp_path, Cursor(0, step, step), {}, (), keep=3)
+    save_checkpoint(tmp_path, Cursor(0, 3, 3), {}, (), keep=3)  # step 2 was taken up
+    assert [place.name for place in list_checkpoints(tmp_path)] == ["step-00000002", "step-00000003"]
 
 
 def test_a_disk_that_fills_in_the_middle_of_a_run_loses_nothing(
@@ -311,19 +417,35 @@ def test_not_a_number_in_the_bases_own_weights_is_said(raw_run: Settings, raw_ba
         start_run(make_config(raw_run | {"base": {"model": str(tmp_path / "base")}}))
 
 
-def test_a_loss_that_is_not_finite_ends_the_run_before_the_weights_change(raw_run: Settings) -> None:
+def test_a_loss_that_is_not_finite_ends_the_run_before_the_weights_change(raw_run: Settings, tmp_path: Path) -> None:
     stage = {"kind": "metabolize", "steps": 8, "learning_rate": 1e30, "clip": 1e30, "warmup_steps": 0}
-    with pytest.raises(NotFiniteError, match="not finite"):
+    with pytest.raises(NotFiniteError, match=r"lower learning_rate.*Last checkpoint: none.*run\.json"):
         start_run(make_config(raw_run | {"stages": [stage]}))
+    change(tmp_path / "run" / RUN_FILE, lambda config: config["stages"][0].update(learning_rate=1e-4, clip=1.0))
+    assert resume_run(tmp_path / "run").core is not None
 
 
-def test_running_out_of_memory_says_what_to_lower(raw_run: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    def spent(*_: object, **__: object) -> None:
-        raise torch.OutOfMemoryError("CUDA out of memory")
+def test_running_out_of_memory_says_what_to_change_and_resume_does_it(
+    raw_run: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain, calls = loop_module.take_step, itertools.count(1)
 
-    monkeypatch.setattr("trainer.loop.take_step", spent)
-    with pytest.raises(OutOfMemoryError, match=r"lower streams.*accumulation"):
-        start_run(make_config(raw_run))
+    def spent(*values: Any) -> Any:
+        if next(calls) == 3:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return plain(*values)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop_module, "take_step", spent)
+        with pytest.raises(OutOfMemoryError, match=r"accumulation.*Last checkpoint: .*step-00000002.*run\.json"):
+            start_run(make_config(raw_run | {"save": {"every": 2}}))
+    change(tmp_path / "run" / RUN_FILE, lambda config: config["compute"].update(accumulation=2))
+    resumed = resume_run(tmp_path / "run")
+    assert resumed.core is not None
+    assert json.loads((resumed.core / "core.json").read_bytes())["config"]["compute"]["accumulation"] == 2
+    whole = start_run(make_config(raw_run, output=str(tmp_path / "whole")))
+    for one, two in zip(losses(resumed), losses(whole), strict=True):
+        assert one == pytest.approx(two, rel=2e-3, abs=1e-4)
 
 
 def test_the_watchdog_names_the_canary_that_fell_after_its_patience() -> None:
@@ -348,8 +470,22 @@ def test_a_run_that_collapses_is_stopped_and_its_checkpoint_named(
         start_run(make_config(raw_run | {"stages": [stage], "watch": watch, "save": {"every": 2}}))
 
 
+def test_a_resumed_run_that_collapses_before_it_saves_names_the_checkpoint_of_before(
+    raw_run: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    watch = {"every": 1, "questions": 4, "rollouts": 0, "patience": 1, "least_logic": 0}
+    with monkeypatch.context() as patch:
+        patch.setattr(Logbook, "step", after(1, interrupt_all))
+        start_run(make_config(raw_run | {"watch": watch}))
+    change(tmp_path / "run" / RUN_FILE, lambda config: config["watch"].update(least_logic=0.5))
+    looks = iter([Canaries(1, 1, 1.0), *[Canaries(0, 0, 0.1)] * 20])
+    monkeypatch.setattr("trainer.canary.CanarySet.look", lambda *_, **__: next(looks))
+    with pytest.raises(CollapseError, match=r"Last checkpoint: .*step-00000001"):
+        resume_run(tmp_path / "run")
+
+
 def test_facts_that_the_base_does_not_know_are_left_out_and_listed(
-    raw_run: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    raw_run: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     facts = dict(raw_run["facts"]) | {"known_only": True}  # type: ignore[call-overload]
     with pytest.raises(FactsError, match="knows none of the 200 facts"):
@@ -359,6 +495,8 @@ def test_facts_that_the_base_does_not_know_are_left_out_and_listed(
         inquiry, "exact", answering(lambda text: any(all(name in text for name in key) for key in knows))
     )
     start_run(make_config(raw_run | {"facts": facts}))
+    assert "170 of 200 facts are left out" in (said := capsys.readouterr().err)
+    assert str(tmp_path / "run" / "targets.json") in said
     listed = json.loads((tmp_path / "run" / "targets.json").read_text(encoding="utf-8"))
     assert (len(listed["known"]), len(listed["unknown"]), listed["wordings"]) == (30, 170, 18)
     record = read_record(tmp_path / "run" / "core")
