@@ -1,8 +1,8 @@
 """Where a run computes: one process or several, a CPU or GPUs. The one file that knows `accelerate`.
 
-Started by `accelerate launch`, the processes share each step: every stream's batch is cut into as many parts as there
-are processes times parts of accumulation, and sums are divided by counts over all of them, so the losses do not depend
-on how many there are.
+Started by `accelerate launch`, on CPUs by `torch.distributed.run`, the processes share each step: every stream's batch
+is cut into as many parts as there are processes times parts of accumulation, and sums are divided by counts over all of
+them, so the losses do not depend on how many there are.
 """
 
 import contextlib

@@ -1,6 +1,7 @@
 """The same losses however a step is cut: into parts, over processes, in less memory; and what adapters are."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,8 +12,10 @@ from safetensors.torch import load_file
 
 from tests.trainer.conftest import make_config, raw_settings
 from trainer.adapter import LORA_WARNING
+from trainer.checkpoint import list_checkpoints
+from trainer.config import RunConfig
 from trainer.errors import BaseModelError
-from trainer.run import Finished, start_run
+from trainer.run import CHECKPOINTS, Finished, start_run
 
 Settings = dict[str, object]
 LOSSES = {
@@ -26,11 +29,26 @@ STAGE = {"kind": "metabolize", "steps": 3, "warmup_steps": 1, "average": 0.5, "l
 STAGES = [STAGE, {"kind": "average", "of": [0, 0]}]  # the mean of an end with itself: it must pass through the files
 SHOWN = ("loss/", "step/norm", "canary/probe")
 SCRIPT = """
-import sys
+import os, signal, sys
 from pathlib import Path
+
 from trainer.config import RunConfig
-from trainer.run import start_run
-start_run(RunConfig.model_validate_json(Path(sys.argv[1]).read_text()))
+from trainer.logbook import Logbook
+from trainer.machine import Machine
+from trainer.run import RUN_FILE, resume_run, start_run
+
+config = RunConfig.model_validate_json(Path(sys.argv[1]).read_text())
+stop_after = int(sys.argv[2])
+assert Machine(config.compute).processes == 2, "torchrun started two, and both take part"
+plain = Logbook.step
+
+def step(book, cursor, *rest):
+    plain(book, cursor, *rest)
+    if cursor.total == stop_after and book.writes:
+        os.killpg(os.getpgrp(), signal.SIGINT)  # as a terminal does: the launcher gets it too
+
+Logbook.step = step
+resume_run(config.output) if (config.output / RUN_FILE).exists() else start_run(config)
 """
 
 
@@ -78,35 +96,46 @@ def test_bfloat16_comes_near(settings: Settings, plain: Finished) -> None:
     assert_equal(losses(short.history), losses(plain.history), rel=0.1)
 
 
+def launch(config: RunConfig, folder: Path, *, stop_after: int = 0) -> subprocess.CompletedProcess[str]:
+    """Start or resume a run in two processes; Ctrl-C comes after a step, where one is named."""
+    (folder / "config.json").write_text(config.model_dump_json(), encoding="utf-8")
+    (folder / "job.py").write_text(SCRIPT, encoding="utf-8")
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    root = Path(__file__).parents[2]
+    return subprocess.run(
+        [*command, str(folder / "job.py"), str(folder / "config.json"), str(stop_after)],
+        capture_output=True, text=True, timeout=400, check=False, start_new_session=True,
+        env=os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(root)},
+    )  # fmt: skip
+
+
+def history_of(run: Path) -> list[dict[str, object]]:
+    return [json.loads(line) for line in (run / "history.jsonl").read_text(encoding="utf-8").splitlines()]
+
+
 @pytest.mark.parametrize("shard", [False, True], ids=["ddp", "fsdp2"])
 def test_two_processes_give_the_losses_of_one(settings: Settings, plain: Finished, tmp_path: Path, shard: bool) -> None:
     config = make_config(settings, output=str(tmp_path / "two"), compute={"device": "cpu", "shard": shard})
-    (tmp_path / "run.json").write_text(config.model_dump_json(), encoding="utf-8")
-    (tmp_path / "job.py").write_text(SCRIPT, encoding="utf-8")
-    launch = [
-        sys.executable,
-        "-m",
-        "accelerate.commands.launch",
-        "--cpu",
-        "--num_processes",
-        "2",
-        "--num_machines",
-        "1",
-    ]
-    launch += ["--mixed_precision", "no", "--dynamo_backend", "no", "--num_cpu_threads_per_process", "1"]
-    launch += ["--main_process_port", "0", str(tmp_path / "job.py"), str(tmp_path / "run.json")]
-    done = subprocess.run(
-        launch, capture_output=True, text=True, timeout=200, check=False, cwd=Path(__file__).parents[2]
-    )
+    done = launch(config, tmp_path)
     assert done.returncode == 0, done.stderr[-3000:]
-    history = [
-        json.loads(line) for line in (tmp_path / "two" / "history.jsonl").read_text(encoding="utf-8").splitlines()
-    ]
-    assert_equal(losses(history), losses(plain.history))
+    assert_equal(losses(history_of(tmp_path / "two")), losses(plain.history))
     assert plain.core is not None
     one, two = load_file(plain.core / "model.safetensors"), load_file(tmp_path / "two" / "core" / "model.safetensors")
     for name in one:
         assert torch.allclose(one[name].float(), two[name].float(), atol=2e-2), name
+
+
+def test_two_processes_stop_at_ctrl_c_and_resume_as_if_they_had_not(
+    settings: Settings, plain: Finished, tmp_path: Path
+) -> None:
+    """The signal comes to each process twice: from the terminal, and again from the launcher."""
+    config = make_config(settings, output=str(tmp_path / "two"), compute={"device": "cpu", "shard": True})
+    stopped = launch(config, tmp_path, stop_after=1)
+    assert [place.name for place in list_checkpoints(tmp_path / "two" / CHECKPOINTS)] == ["step-00000001"], stopped
+    resumed = launch(config, tmp_path)
+    assert resumed.returncode == 0, resumed.stderr[-3000:]
+    assert_equal(losses(history_of(tmp_path / "two")), losses(plain.history))
+    assert (tmp_path / "two" / "core" / "core.json").is_file()
 
 
 def test_adapters_train_and_warn_that_they_do_not_resist(settings: Settings, raw_base: Path) -> None:
