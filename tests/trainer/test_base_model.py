@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
     GPTNeoXConfig,
     GPTNeoXForCausalLM,
     LlamaConfig,
@@ -31,6 +33,46 @@ ARCHITECTURES = {
     "llama": lambda size: LlamaForCausalLM(LlamaConfig(vocab_size=size, num_key_value_heads=1, **SHAPE)),
     "gpt_neox": lambda size: GPTNeoXForCausalLM(GPTNeoXConfig(vocab_size=size, **SHAPE)),
 }
+
+
+KEEP_APART = {
+    "gpt2": {"n_embd": 32, "n_layer": 2, "n_head": 2},
+    "qwen3": SHAPE | {"head_dim": 16, "num_key_value_heads": 1},
+    "mistral": SHAPE | {"num_key_value_heads": 1},
+    "gemma": SHAPE | {"head_dim": 16, "num_key_value_heads": 1},
+    "phi3": SHAPE | {"pad_token_id": 0, "num_key_value_heads": 1},
+}
+SEE_EACH_OTHER = {
+    "opt": {
+        "hidden_size": 32,
+        "ffn_dim": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "word_embed_proj_dim": 32,
+    },
+    "bloom": {"hidden_size": 32, "n_layer": 2, "n_head": 2},
+    "mamba": {"hidden_size": 32, "num_hidden_layers": 2, "state_size": 4},
+}
+
+
+def made(kind: str, shape: dict[str, int]) -> PreTrainedModel:
+    """A model with random weights, as transformers makes it."""
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, vocab_size=64, **shape))  # type: ignore[no-untyped-call]
+    model.train(False)
+    assert isinstance(model, PreTrainedModel)
+    return model
+
+
+@pytest.mark.parametrize("kind", KEEP_APART)
+def test_an_architecture_that_keeps_packed_documents_apart_can_be_read(kind: str) -> None:
+    check_reading(Reader(made(kind, KEEP_APART[kind])))
+
+
+@pytest.mark.parametrize("kind", SEE_EACH_OTHER)
+def test_an_architecture_that_lets_them_see_each_other_is_refused_by_name(kind: str) -> None:
+    with pytest.raises(BaseModelError, match=r"ForCausalLM does not keep packed documents apart.*Llama"):
+        check_reading(Reader(made(kind, SEE_EACH_OTHER[kind])))
 
 
 @pytest.fixture(params=ARCHITECTURES)
