@@ -1,8 +1,9 @@
 """F. Life: a core is not made once. Later removals with the same method, and removals of every size.
 
 Request after request, each on the model that the one before left; what was taken out first must stay out, and the
-skills must stay. Then, from the base anew, ten facts, a hundred, a thousand, all: what is recalled of the removed and
-of the kept.
+skills must stay. Each request's facts are asked just before it too: a method that is not local took them out already,
+and then the request shows nothing. Then, from the base anew, ten facts, a hundred, a thousand, all: what is recalled of
+the removed and of the kept.
 """
 
 from collections.abc import Callable, Sequence
@@ -25,7 +26,8 @@ from trainer.fact import Target
 from trainer.sources import streams_of
 from trainer.streams.encoder import Encoder
 
-REQUESTS = 3
+_LATER = ("second", "third")
+REQUESTS = 1 + len(_LATER)
 
 
 class LifeConfig(Strict):
@@ -63,9 +65,11 @@ def live(
     model = estate.shop.base
     for number, part in enumerate(parts):
         tick(f"F request {number + 1}")
+        if number:
+            _ask(estate, model, part, f"F.{_LATER[number - 1]}_before", ledger)
         model = remove(estate, method, model, part)
         if number:
-            _ask(estate, model, part, ("F.second_request", "F.third_request")[number - 1], ledger)
+            _ask(estate, model, part, f"F.{_LATER[number - 1]}_request", ledger)
     _ask(estate, model, parts[0], "F.first_stays", ledger)
     tick("F.skills")
     for one in (estate.base, replace(estate.base, role=Role.CORE, model=model)):

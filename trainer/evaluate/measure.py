@@ -309,6 +309,11 @@ _ALL = (
     Measure("E.knock_logic_on", "Logic, memory on", "first bar of the knock-out plot"),
     Measure("E.knock_logic_off", "Logic, memory off", "second bar of the knock-out plot"),
     Measure(
+        "F.second_before",
+        "Just before the second removal, recall of its facts",
+        "of the core that the first removal left; where it is low, the second had nothing to take out",
+    ),
+    Measure(
         "F.second_request",
         "After a second removal, recall of its facts",
         "the same method, run on the core with new facts",
@@ -319,6 +324,11 @@ _ALL = (
         "After later removals, recall of the first facts",
         "what was taken out first stays out",
         "at most reference",
+    ),
+    Measure(
+        "F.third_before",
+        "Just before the third removal, recall of its facts",
+        "of the core that the second removal left; where it is low, the third had nothing to take out",
     ),
     Measure(
         "F.third_request",
