@@ -36,6 +36,7 @@ from trainer.baselines.method import (
     Made,
     Method,
     Untouched,
+    Value,
     Workshop,
     apply,
     changed,
@@ -88,7 +89,7 @@ class CompareConfig(Strict):
     compute: ComputeConfig = ComputeConfig()
     profile: ProfileName = "quick"
     attacks: str = Field(default=ATTACKS, pattern="^[A-E]+$")
-    trials: int = Field(default=3, ge=1, description="settings that each method may try")
+    trials: int = Field(default=3, ge=1, description="settings that each method may try, unless it says otherwise")
     methods: tuple[Method, ...] = Field(min_length=1)
     life: LifeConfig | None = Field(default=None, description="later removals, by one of the methods")
     sequences: SequencesConfig | None = Field(default=None, description="strings learned by heart, and their removal")
@@ -115,7 +116,7 @@ class CompareConfig(Strict):
 class Trial(Strict):
     """One setting that was tried."""
 
-    setting: dict[str, float]
+    setting: dict[str, Value]
     recall_left: float | None = Field(description="teacher-forced recall on the tuning exam; none where it diverged")
     skill_lost: float | None = Field(description="base minus method on reading and logic, not below 0")
     seconds: float
@@ -127,7 +128,8 @@ class Row(Strict):
     name: str
     title: str
     trials: tuple[Trial, ...]
-    chosen: dict[str, float]
+    chosen: dict[str, Value]
+    budget: int | None = Field(default=None, description="settings it was allowed, where not as many as the others")
     report: Report
 
 
@@ -358,7 +360,9 @@ def _row(bench: _Bench, method: Method) -> Row:
         estate = Estate(bench.shop, bench.run, bench.encoder, bench.exam, bench.base, bench.control, bench.profile)
         live(estate, changed(method, setting), best, life.sizes, ledger, say)
     report = _report(bench, models, ledger, time.monotonic() - started)
-    return Row(name=method.name, title=method.title, trials=trials, chosen=setting, report=report)
+    return Row(
+        name=method.name, title=method.title, trials=trials, chosen=setting, budget=method.trials, report=report
+    )  # fmt: skip
 
 
 def _control_row(bench: _Bench) -> Row:
@@ -377,17 +381,17 @@ def _report(bench: _Bench, models: Models, ledger: Ledger, duration_s: float) ->
     return write_up(bench.exam, models, ledger, bench.profile, bench.sources, duration_s, bench.config.attacks)
 
 
-def _search(bench: _Bench, method: Method) -> tuple[tuple[Trial, ...], PreTrainedModel, dict[str, float]]:
+def _search(bench: _Bench, method: Method) -> tuple[tuple[Trial, ...], PreTrainedModel, dict[str, Value]]:
     """Try the settings; the best model, and all trials."""
     if isinstance(method, Untouched):
         return (), bench.shop.base, {}
     if isinstance(method, Made):
         return (), _load_made(bench, method), {}
-    found: list[tuple[float, PreTrainedModel, dict[str, float]]] = []
+    found: list[tuple[float, PreTrainedModel, dict[str, Value]]] = []
     trials = []
     settings = grid(method, bench.config.trials)
     for place, (setting, candidate) in enumerate(settings, 1):
-        say(f"{method.name}: setting {place} of {len(settings)} {setting or ''}")
+        say(f"{method.name}: setting {place} of {len(settings)} {worded(setting)}")
         started = time.monotonic()
         try:
             model = apply(candidate, bench.shop)

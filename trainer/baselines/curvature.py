@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from trainer.curvature import Factors, eigenpairs, top_mass
+from trainer.errors import ConfigError
 
 
 def keep_by_curvature(weight_OI: Tensor, factors: Factors, share: float) -> Tensor:
@@ -37,13 +38,20 @@ def edit(layers: dict[str, nn.Linear], factors: dict[str, Factors] | None, share
 
 
 def mlp_layers(model: nn.Module, chosen: Iterable[int] | None = None) -> dict[str, nn.Linear]:
-    """The linear layers of the MLPs, by name; of the `chosen` blocks, or of all."""
+    """The linear layers of the MLPs, by name; of the `chosen` blocks, or of all.
+
+    Raises:
+        ConfigError: the model has no MLP in a block that was chosen.
+    """
     blocks = None if chosen is None else set(chosen)
-    found = {}
+    found, seen = {}, set()
     for name, module in model.named_modules():
         parts = name.split(".")
         if isinstance(module, nn.Linear) and any(part in ("mlp", "feed_forward", "ffn") for part in parts):
             block = next((int(part) for part in parts if part.isdigit()), -1)
+            seen.add(block)
             if blocks is None or block in blocks:
                 found[name] = module
+    if blocks is not None and not blocks <= seen:
+        raise ConfigError(f"no MLP in the layers {sorted(blocks - seen)}: there are layers {sorted(seen)}")
     return found

@@ -28,6 +28,7 @@ from trainer.config import (
     Strict,
     TrainingStage,
     averaged_stages,
+    parse_config,
 )
 from trainer.curvature import Factors, estimate_factors
 from trainer.loop import StepReport, make_optimizer, run_stage
@@ -41,14 +42,22 @@ from trainer.reader import Places, Reader, read_stream
 from trainer.streams.fact import FactStream, spelled_in
 from trainer.streams.feed import Feed, Stream
 
+Value = float | tuple[int, ...] | None
+"""What a search may try: a number; some layers; or none named, which is all of them."""
+
 
 class _Method(Strict):
     """What all methods share."""
 
     name: str = Field(pattern=r"^[a-z0-9_]+$", description="names the folder")
     title: str = Field(description="stands in the table")
-    search: dict[str, tuple[float, ...]] = Field(
-        default_factory=dict, description="values to try: dotted key to list; the grid is cut at the budget"
+    search: dict[str, tuple[Value, ...]] = Field(
+        default_factory=dict,
+        description="values to try: dotted key to list; a value is a number, a list of layers, or null for all of "
+        "them; the grid is cut at the budget",
+    )
+    trials: int | None = Field(
+        default=None, ge=1, description="settings this one may try; as many as the others if none"
     )
 
 
@@ -180,10 +189,11 @@ def measure(model: PreTrainedModel, shop: Workshop, method: ByCurvature) -> dict
     return estimate_factors(model, mlp_layers(model, method.blocks), lambda at: reader(at)[0], batches, seed=shop.seed)
 
 
-def grid(method: _AnyMethod, trials: int) -> list[tuple[dict[str, float], _AnyMethod]]:
-    """The settings to try, at most `trials`, spread over the grid; a method without search is tried once."""
+def grid(method: _AnyMethod, trials: int) -> list[tuple[dict[str, Value], _AnyMethod]]:
+    """The settings to try, at most its own `trials` or else these, spread over the grid; without a search, only one."""
     if not method.search:
         return [({}, method)]
+    trials = method.trials or trials
     combinations = list(itertools.product(*method.search.values()))
     step = max(1.0, len(combinations) / trials)
     chosen = [combinations[int(place * step)] for place in range(min(trials, len(combinations)))]
@@ -191,12 +201,18 @@ def grid(method: _AnyMethod, trials: int) -> list[tuple[dict[str, float], _AnyMe
     return [(setting, changed(method, setting)) for setting in settings]
 
 
-def worded(setting: Mapping[str, float]) -> str:
+def worded(setting: Mapping[str, Value]) -> str:
     """A setting as people read it; empty where there was nothing to set."""
-    return ", ".join(f"{key} {value:g}" for key, value in setting.items())
+    return ", ".join(f"{key} {_worded(value)}" for key, value in setting.items())
 
 
-def changed(method: _AnyMethod, setting: Mapping[str, float]) -> _AnyMethod:
+def _worded(value: Value) -> str:
+    if value is None:
+        return "all"
+    return " ".join(map(str, value)) if isinstance(value, tuple) else f"{value:g}"
+
+
+def changed(method: _AnyMethod, setting: Mapping[str, Value]) -> _AnyMethod:
     """The method with some values replaced; keys are dotted, a number names a stage.
 
     Raises:
@@ -208,8 +224,9 @@ def changed(method: _AnyMethod, setting: Mapping[str, float]) -> _AnyMethod:
         place = content
         for part in path:
             place = place[int(part)] if part.isdigit() else place[part]
-        place[last] = int(value) if isinstance(place[last], int) and not isinstance(place[last], bool) else value
-    return type(method).model_validate(content)
+        counted = isinstance(place[last], int) and not isinstance(place[last], bool)
+        place[last] = int(value) if counted and isinstance(value, float) else value
+    return parse_config(type(method), content, f"{method.name} with {worded(setting)}")
 
 
 def _take_stages(model: PreTrainedModel, stages: Sequence[Stage], shop: Workshop) -> None:

@@ -39,10 +39,13 @@ def render_table(comparison: Comparison) -> str:
 
 
 def render_search(comparison: Comparison) -> str:
-    """The search of every method, a line a trial."""
+    """The search of every method, a line a trial; below it, which of them had a budget of their own."""
     lines = ["| method | setting | recall left | skill lost | seconds | chosen |", "|---|---|---|---|---|---|"]
     for row in comparison.rows:
         lines += [_trial(row, place) for place in range(len(row.trials))]
+    others = [f"{row.title} might try {row.budget}" for row in comparison.rows if row.budget is not None]
+    if others:
+        lines += ["", f"Each method might try {comparison.trials} settings; " + ", ".join(others) + "."]
     return "\n".join(lines) + "\n"
 
 

@@ -6,8 +6,8 @@ import pytest
 
 import trainer.baselines.compare
 from tests.trainer.micro import NAMES
-from trainer.baselines.compare import CompareConfig, compare, read_comparison
-from trainer.baselines.method import ByCurvature, ByStages, Untouched, changed, grid
+from trainer.baselines.compare import CompareConfig, Trial, compare, read_comparison
+from trainer.baselines.method import ByCurvature, ByStages, Untouched, changed, grid, worded
 from trainer.baselines.table import render_all
 from trainer.config import parse_config
 from trainer.errors import BaseModelError, ConfigError
@@ -45,9 +45,41 @@ def test_every_comparison_of_the_package_can_be_read(path: str):
 def test_no_method_of_the_recipe_tries_more_than_the_budget():
     config = read_comparison(RECIPE)
     for method in config.methods:
+        budget = method.trials or config.trials
         tried = grid(method, config.trials)
-        assert 1 <= len(tried) <= config.trials
-        assert len(tried) == config.trials or not method.search
+        assert 1 <= len(tried) <= budget
+        assert len(tried) == budget or not method.search
+
+
+@pytest.mark.parametrize("name", ["methods.yaml", "methods-cpu.yaml"])
+def test_the_curvature_edit_tries_all_layers_and_the_last_ones_only(name: str):
+    config = read_comparison(RECIPE.with_name(name))
+    kfac = next(method for method in config.methods if method.name == "kfac")
+    assert isinstance(kfac, ByCurvature)
+    tried = grid(kfac, config.trials)
+    assert {candidate.blocks for _, candidate in tried} == {None, (5, 6, 7)}
+    assert {setting["share"] for setting, one in tried if one.blocks} == set(kfac.search["share"])
+
+
+def test_a_setting_is_read_back_as_it_was_and_worded():
+    setting = {"blocks": (5, 6, 7), "share": 0.95}
+    trial = Trial(setting=setting, recall_left=0.0, skill_lost=0.0, seconds=1.0)
+    assert Trial.model_validate_json(trial.model_dump_json()).setting == setting
+    assert worded(setting) == "blocks 5 6 7, share 0.95"
+    assert worded({"blocks": None, "share": 0.8}) == "blocks all, share 0.8"
+
+
+def test_a_trial_that_was_written_before_layers_were_searched_can_be_read():
+    old = '{"setting":{"training.learning_rate":0.0001,"ratio":3.0},"recall_left":0.0,"skill_lost":0.1,"seconds":9.0}'
+    setting = Trial.model_validate_json(old).setting
+    assert worded(setting) == "training.learning_rate 0.0001, ratio 3"
+
+
+@pytest.mark.parametrize("search", [{"share": [[5, 6]]}, {"share": [7.0]}, {"blocks": [0.5]}])
+def test_a_value_that_does_not_fit_is_refused(search: dict[str, object]):
+    content = {"name": "kfac", "title": "K-FAC", "kind": "curvature", "share": 0.9, "search": search}
+    with pytest.raises(ConfigError, match="kfac with"):
+        grid(ByCurvature.model_validate(content), 1)
 
 
 def test_a_setting_reaches_into_a_stage():

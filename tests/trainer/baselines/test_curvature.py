@@ -1,8 +1,10 @@
+import pytest
 import torch
 from torch import nn
 
 from trainer.baselines.curvature import edit, keep_by_curvature, keep_by_spectrum, mlp_layers
 from trainer.curvature import new_factors
+from trainer.errors import ConfigError
 
 
 def test_keeping_all_of_the_curvature_mass_changes_nothing():
@@ -38,6 +40,11 @@ def test_an_edit_touches_the_mlp_and_nothing_else(micro):
     moved = {name for name, weight in model.named_parameters() if not torch.equal(weight, before[name])}
     assert moved == {f"{name}.weight" for name in layers}
     assert len(moved) == 3
+
+
+def test_layers_that_the_model_does_not_have_are_named(micro):
+    with pytest.raises(ConfigError, match=r"no MLP in the layers \[5, 6\]: there are layers \[0, 1\]"):
+        mlp_layers(micro.examinee(micro.base).model, [1, 5, 6])
 
 
 def test_less_mass_moves_the_weight_further():
