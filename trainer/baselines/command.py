@@ -7,7 +7,12 @@ import click
 
 @click.command()
 @click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False), envvar="METABOLISM_COMPARISON")
-@click.option("--only", multiple=True, envvar="METABOLISM_ONLY", help="Only this method, by its name; may be repeated.")
+@click.option(
+    "--only",
+    multiple=True,
+    envvar="METABOLISM_ONLY",
+    help="Only this method, by its name, or only the table of `strings` or of wrong `labels`; may be repeated.",
+)
 @click.option("--json", "as_json", is_flag=True, envvar="METABOLISM_JSON", help="Print the table as one JSON document.")
 def compare(file: Path, only: tuple[str, ...], *, as_json: bool) -> None:
     """Tune, apply and examine the methods of FILE, and print one table."""

@@ -24,9 +24,9 @@ from trainer.baselines.memorized import (
     SequencesConfig,
     VisionConfig,
     VisionRow,
+    chosen_for_strings,
     compare_sequences,
     compare_vision,
-    forgets_strings,
 )
 from trainer.baselines.method import (
     Applied,
@@ -72,6 +72,9 @@ from trainer.run import prepare
 from trainer.streams.encoder import Encoder
 
 RESULT, _ROW, _STRINGS, _LABELS, _KNOWN = "compare.json", "row.json", "strings.json", "labels.json", "known.json"
+STRINGS, LABELS = "strings", "labels"
+"""The tables beside that of the methods, as `only` names them."""
+_EDITS = (ByCurvature, BySubnet)
 _TUNING_SEED = 1000
 _TUNING_QUESTIONS = 60
 
@@ -103,6 +106,12 @@ class CompareConfig(Strict):
                 f"life.method takes out more facts: it names one that is applied here ({', '.join(applied)}), not a "
                 f"made core, and {self.life.method} is none"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _strings_are_forgotten(self) -> "CompareConfig":
+        if self.sequences is not None:
+            chosen_for_strings(self.sequences, self.methods)
         return self
 
     @model_validator(mode="after")
@@ -221,26 +230,43 @@ def read_comparison(path: Path) -> CompareConfig:
 
 
 def compare(config: CompareConfig, only: Sequence[str] = ()) -> Comparison:
-    """Try, choose and examine every method (or those in `only`); each row's report is written as it comes.
+    """Try, choose and examine every method, and the other tables; or `only` some, by a method's name or a table's.
+
+    Each row's report is written as it comes. Alone, the strings ask for the rows of those methods that are shown at the
+    setting that their search chose, not for those of an edit.
 
     Raises:
-        TrainerError: the base, the control or the facts cannot be used.
+        TrainerError: the base, the control or the facts cannot be used, or `only` names what is not there.
     """
+    chosen = _chosen(config, only)
     bench = _set_up(config)
-    chosen = [method for method in config.methods if not only or method.name in only]
     settings = [_settings(bench, method) for method in chosen]
     rows: list[Row] = []
-    if bench.control is not None:
+    if bench.control is not None and chosen:
         rows.append(_kept_row(bench, "control", "", partial(_control_row, bench)))
     for method, setting in zip(chosen, settings, strict=True):
         rows.append(_kept_row(bench, method.name, setting, partial(_row, bench, method)))
         _write(Comparison(rows=tuple(rows), trials=config.trials), config)
-    comparison = Comparison(rows=tuple(rows), trials=config.trials)
-    if not only:
-        sequences, vision = _strings(bench, rows), _labels(config)
-        comparison = comparison.model_copy(update={"sequences": sequences, "vision": vision})
+    sequences = _strings(bench, rows) if not only or STRINGS in only else ()
+    vision = _labels(config) if not only or LABELS in only else ()
+    comparison = Comparison(rows=tuple(rows), sequences=sequences, vision=vision, trials=config.trials)
     _write(comparison, config)
     return comparison
+
+
+def _chosen(config: CompareConfig, only: Sequence[str]) -> list[Method]:
+    """The methods whose rows are asked for, in the file's order."""
+    names = [method.name for method in config.methods]
+    tables = {STRINGS: config.sequences, LABELS: config.vision}
+    there = [*names, *(name for name, settings in tables.items() if settings is not None)]
+    for name in only:
+        if name not in there:
+            raise ConfigError(f"there is nothing called {name} to compare; there are: {', '.join(there)}")
+    asked = set(only or names)
+    if STRINGS in only and config.sequences is not None:
+        trained = chosen_for_strings(config.sequences, config.methods)
+        asked |= {method.name for method in trained if method.search and not isinstance(method, _EDITS)}
+    return [method for method in config.methods if method.name in asked]
 
 
 def _settings(bench: _Bench, method: Method) -> str:
@@ -261,12 +287,12 @@ def _load_made(bench: _Bench, method: Made) -> PreTrainedModel:
     return core.model
 
 
-def _for_strings(config: CompareConfig, rows: Sequence[Row]) -> list[Applied]:
+def _for_strings(config: CompareConfig, strings: SequencesConfig, rows: Sequence[Row]) -> list[Applied]:
     """Every method as its search on the facts chose it; an edit, which costs no training, at each of its settings."""
     chosen = {row.name: row.chosen for row in rows}
     methods: list[Applied] = []
-    for method in filter(forgets_strings, config.methods):
-        if isinstance(method, ByCurvature | BySubnet):
+    for method in chosen_for_strings(strings, config.methods):
+        if isinstance(method, _EDITS):
             for setting, candidate in grid(method, config.trials):
                 title = ", ".join(filter(None, (method.title, worded(setting))))
                 methods.append(candidate.model_copy(update={"title": title}))
@@ -293,7 +319,7 @@ def _strings(bench: _Bench, rows: Sequence[Row]) -> tuple[SequenceRow, ...]:
     config = bench.config.sequences
     if config is None:
         return ()
-    methods = _for_strings(bench.config, rows)
+    methods = _for_strings(bench.config, config, rows)
     made_of = joint_digest(bench.made_of, said(config), *map(said, methods))
     make = partial(compare_sequences, config, methods, bench.shop, bench.exam, bench.base, bench.profile, say)
     return kept_or_made(tuple[SequenceRow, ...], bench.config.output / _STRINGS, made_of, make)

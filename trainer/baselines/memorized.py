@@ -31,8 +31,14 @@ class SequencesConfig(Strict):
 
     count: int = Field(default=100, ge=2, description="how many; half are shown to a method")
     documents: int = Field(default=64, ge=1, description="strings a step")
+    shown_documents: int | None = Field(
+        default=None, ge=1, description="strings a step of a method; as many as in learning where none is given"
+    )
     steps: int = Field(default=300, ge=1, description="steps of learning")
     learning_rate: float = Field(default=5e-4, gt=0)
+    methods: tuple[str, ...] = Field(
+        default=(), description="which methods forget them, by name; all that can where none is named"
+    )
 
 
 class VisionConfig(Strict):
@@ -88,14 +94,14 @@ def compare_sequences(
     """Let the base learn strings by heart, then apply every method; see `forgets_strings`."""
     strings = draw_sequences(config.count, exam.world.lexicon, exam.seed)
 
-    def stream(texts: tuple[str, ...]) -> SequenceStream:
-        encoder = _encoder_of(shop)
-        return SequenceStream("fact", texts, encoder, config.documents, 512, exam.seed)
+    def stream(texts: tuple[str, ...], documents: int) -> SequenceStream:
+        return SequenceStream("fact", texts, _encoder_of(shop), documents, 512, exam.seed)
 
     tick("strings: the base learns them")
-    learning = replace(shop, streams={**shop.streams, "fact": stream(strings.memorized)})
+    learning = replace(shop, streams={**shop.streams, "fact": stream(strings.memorized, config.documents)})
     model = memorize(learning, config.steps, config.learning_rate)
-    knowing = at_work(shop, model, {**shop.streams, "fact": stream(strings.shown)})
+    shown = stream(strings.shown, config.shown_documents or config.documents)
+    knowing = at_work(shop, model, {**shop.streams, "fact": shown})
     rows = []
     for method in methods:
         tick(f"strings: {method.title}")
@@ -149,6 +155,22 @@ def forgets_strings(method: Method) -> TypeGuard[Applied]:
     if isinstance(method, ByStages):
         return all(isinstance(stage, PerturbStage | AverageStage) or _fact_free(stage) for stage in method.stages)
     return not isinstance(method, Made) and not (isinstance(method, Untouched) and method.kind == "rag")
+
+
+def chosen_for_strings(config: SequencesConfig, methods: Sequence[Method]) -> tuple[Applied, ...]:
+    """The methods that are to forget strings, in the comparison's order.
+
+    Raises:
+        ValueError: one that is named is no method of the comparison, or cannot forget a string.
+    """
+    able = tuple(filter(forgets_strings, methods))
+    names = [method.name for method in able]
+    for name in config.methods:
+        if name not in names:
+            known = any(method.name == name for method in methods)
+            reason = "cannot forget strings, which have no prompt" if known else "is no method of this comparison"
+            raise ValueError(f"sequences.methods: {name} {reason}; these can: {', '.join(names)}")
+    return tuple(method for method in able if not config.methods or method.name in config.methods)
 
 
 def _fact_free(stage: object) -> bool:

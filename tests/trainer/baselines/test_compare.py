@@ -110,13 +110,15 @@ def test_a_comparison_makes_one_table_with_its_search(micro, tmp_path: Path):
                 "workers": 0,
             },
             "compute": {"device": "cpu"}, "profile": "test", "attacks": "D", "trials": 2,
-            "sequences": {"count": 4, "documents": 4, "steps": 3}, "vision": {"epochs": 1, "shares": [1.0]},
+            "sequences": {"count": 4, "documents": 4, "steps": 3, "methods": ["base", "kfac"]},
+            "vision": {"epochs": 1, "shares": [1.0]},
             "methods": [
                 {"name": "base", "title": "Base", "kind": "none"},
                 {
                     "name": "kfac", "title": "K-FAC", "kind": "curvature", "share": 0.9, "batches": 1,
-                    "search": {"share": [0.5, 1.0]},
+                    "search": {"blocks": [None, [1]], "share": [0.5, 1.0]}, "trials": 4,
                 },
+                {"name": "svd", "title": "SVD", "kind": "spectrum", "share": 0.9},
                 {"name": "mask", "title": "Mask, made before", "kind": "core", "model": str(micro.mask)},
             ],
         },
@@ -124,24 +126,36 @@ def test_a_comparison_makes_one_table_with_its_search(micro, tmp_path: Path):
     )  # fmt: skip
     comparison = compare(config)
     table = render_all(comparison)
-    assert [row.name for row in comparison.rows] == ["control", "base", "kfac", "mask"]
-    assert [trial.setting for trial in comparison.rows[2].trials] == [{"share": 0.5}, {"share": 1.0}]
-    whole = comparison.rows[2].trials[1]
-    assert whole.skill_lost == 0  # all of the mass is kept: the model is the base
-    assert whole.recall_left is not None
-    assert whole.recall_left > 0.8
-    assert "| K-FAC | share 0.5 |" in table
-    assert (comparison.rows[3].trials, comparison.rows[3].chosen) == ((), {})
-    mask, base = (comparison.rows[place].report.figure("D.neutral") for place in (3, 1))
+    assert [row.name for row in comparison.rows] == ["control", "base", "kfac", "svd", "mask"]
+    assert [trial.setting for trial in comparison.rows[2].trials] == [
+        {"blocks": blocks, "share": share} for blocks in (None, (1,)) for share in (0.5, 1.0)
+    ]
+    for whole in comparison.rows[2].trials[1::2]:
+        assert whole.skill_lost == 0  # all of the mass is kept: the model is the base
+        assert whole.recall_left is not None
+        assert whole.recall_left > 0.8
+    assert "| K-FAC | blocks all, share 0.5 |" in table
+    assert "| K-FAC | blocks 1, share 0.5 |" in table
+    assert "Each method might try 2 settings; K-FAC might try 4." in table
+    assert (comparison.rows[4].trials, comparison.rows[4].chosen) == ((), {})
+    mask, base = (comparison.rows[place].report.figure("D.neutral") for place in (4, 1))
     assert mask is not None
     assert base is not None
     assert mask.value != base.value, "its own weights were examined"
-    assert len(json.loads((tmp_path / "out" / "compare.json").read_text())["rows"]) == 4
+    assert len(json.loads((tmp_path / "out" / "compare.json").read_text())["rows"]) == 5
     assert read_report(tmp_path / "out" / "kfac" / "report.json").figure("D.logic") is not None
-    learned, half, same = comparison.sequences
-    assert [learned.title, half.title, same.title] == ["Base, strings learned", "K-FAC, share 0.5", "K-FAC, share 1"]
-    assert (same.tokens, same.logic, same.reading) == (learned.tokens, learned.logic, learned.reading)
+    learned, half, same, last, again = comparison.sequences  # and not SVD, which was not named
+    assert learned.title == "Base, strings learned"
+    edits = ["blocks all, share 0.5", "blocks all, share 1", "blocks 1, share 0.5", "blocks 1, share 1"]
+    assert [one.title for one in (half, same, last, again)] == [f"K-FAC, {edit}" for edit in edits]
+    for one in (same, again):
+        assert (one.tokens, one.logic, one.reading) == (learned.tokens, learned.logic, learned.reading)
     assert half.tokens != learned.tokens
+    (tmp_path / "out" / "strings.json").rename(tmp_path / "kept.json")
+    alone = compare(config, ["strings"])
+    assert (alone.rows, alone.vision) == ((), ())
+    assert alone.sequences == comparison.sequences
+    assert (tmp_path / "out" / "strings.json").read_text() == (tmp_path / "kept.json").read_text()
     assert {(row.edit, row.share) for row in comparison.vision} == {("as trained", 1), ("K-FAC", 1), ("SVD", 1)}
     assert "## Memorized strings" in table
     assert "## Wrong labels" in table
@@ -170,6 +184,25 @@ def test_a_core_that_was_not_made_from_the_base_is_refused_before_any_work(micro
 def test_only_a_method_that_is_applied_can_take_out_more(micro, tmp_path: Path, name: str):
     with pytest.raises(ConfigError, match=f"not a made core, and {name} is none"):
         _with_a_core(micro, tmp_path, micro.mask, life={"method": name})
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"), [("made", "cannot forget strings"), ("misspelt", "is no method of this comparison")]
+)
+def test_only_a_method_that_can_forget_strings_is_shown_them(micro, tmp_path: Path, name: str, reason: str):
+    methods = [
+        {"name": "made", "title": "Made", "kind": "core", "model": str(micro.mask)},
+        {"name": "svd", "title": "SVD", "kind": "spectrum", "share": 0.9},
+    ]
+    with pytest.raises(ConfigError, match=rf"sequences\.methods: {name} {reason}.*; these can: svd"):
+        _with_a_core(micro, tmp_path, micro.mask, methods=methods, sequences={"methods": ["svd", name]})
+
+
+@pytest.mark.parametrize("name", ["misspelt", "strings", "labels"])
+def test_what_is_not_there_cannot_be_asked_for_alone(micro, tmp_path: Path, name: str):
+    with pytest.raises(ConfigError, match=rf"nothing called {name} to compare; there are: made$"):
+        compare(_with_a_core(micro, tmp_path, micro.mask), [name])
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("stream", ["neutral", "drill"])
