@@ -109,6 +109,12 @@ class CompareConfig(Strict):
         return self
 
     @model_validator(mode="after")
+    def _settings_fit(self) -> "CompareConfig":
+        for method in self.methods:
+            grid(method, self.trials)
+        return self
+
+    @model_validator(mode="after")
     def _strings_are_forgotten(self) -> "CompareConfig":
         if self.sequences is not None:
             chosen_for_strings(self.sequences, self.methods)

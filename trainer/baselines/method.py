@@ -31,6 +31,7 @@ from trainer.config import (
     parse_config,
 )
 from trainer.curvature import Factors, estimate_factors
+from trainer.errors import ConfigError
 from trainer.loop import StepReport, make_optimizer, run_stage
 from trainer.losses import Loss
 from trainer.losses.token import cross_entropy
@@ -222,9 +223,12 @@ def changed(method: _AnyMethod, setting: Mapping[str, Value]) -> _AnyMethod:
     for key, value in setting.items():
         *path, last = key.split(".")
         place = content
-        for part in path:
-            place = place[int(part)] if part.isdigit() else place[part]
-        counted = isinstance(place[last], int) and not isinstance(place[last], bool)
+        try:
+            for part in path:
+                place = place[int(part)] if part.isdigit() else place[part]
+            counted = isinstance(place[last], int) and not isinstance(place[last], bool)
+        except (LookupError, TypeError) as error:
+            raise ConfigError(f"{method.name} has no {key}, so there is nothing to search there") from error
         place[last] = int(value) if counted and isinstance(value, float) else value
     return parse_config(type(method), content, f"{method.name} with {worded(setting)}")
 

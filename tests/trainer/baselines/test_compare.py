@@ -75,11 +75,22 @@ def test_a_trial_that_was_written_before_layers_were_searched_can_be_read():
     assert worded(setting) == "training.learning_rate 0.0001, ratio 3"
 
 
-@pytest.mark.parametrize("search", [{"share": [[5, 6]]}, {"share": [7.0]}, {"blocks": [0.5]}])
-def test_a_value_that_does_not_fit_is_refused(search: dict[str, object]):
-    content = {"name": "kfac", "title": "K-FAC", "kind": "curvature", "share": 0.9, "search": search}
-    with pytest.raises(ConfigError, match="kfac with"):
-        grid(ByCurvature.model_validate(content), 1)
+@pytest.mark.parametrize(
+    ("search", "said"),
+    [
+        ({"share": [[5, 6]]}, "kfac with share 5 6"),
+        ({"share": [7.0]}, "kfac with share 7"),
+        ({"blocks": [0.5]}, "kfac with blocks 0.5"),
+        ({"shares": [0.5]}, "kfac has no shares"),
+        ({"share.0": [0.5]}, r"kfac has no share\.0"),
+    ],
+)
+def test_a_search_that_does_not_fit_is_refused_before_any_work(
+    micro, tmp_path: Path, search: dict[str, object], said: str
+):
+    method = {"name": "kfac", "title": "K-FAC", "kind": "curvature", "share": 0.9, "search": search}
+    with pytest.raises(ConfigError, match=said):
+        _with_a_core(micro, tmp_path, micro.mask, methods=[method])
 
 
 def test_a_setting_reaches_into_a_stage():
