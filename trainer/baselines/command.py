@@ -16,7 +16,8 @@ import click
 @click.option("--json", "as_json", is_flag=True, envvar="METABOLISM_JSON", help="Print the table as one JSON document.")
 def compare(file: Path, only: tuple[str, ...], *, as_json: bool) -> None:
     """Tune, apply and examine the methods of FILE, and print one table."""
-    from trainer.baselines.compare import compare, read_comparison
+    from trainer.baselines.compare import compare
+    from trainer.baselines.comparison import read_comparison
     from trainer.baselines.figure import draw_comparison
     from trainer.baselines.table import render_all
     from trainer.command import fail

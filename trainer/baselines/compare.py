@@ -13,149 +13,44 @@ from functools import cached_property, partial
 from pathlib import Path
 
 import torch
-import yaml
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import ConfigDict
 from transformers import PreTrainedModel
 
+from trainer.baselines.comparison import (
+    LABELS,
+    STRINGS,
+    CompareConfig,
+    Comparison,
+    Row,
+    Trial,
+    asked_for,
+    for_strings,
+)
 from trainer.baselines.kept import joint_digest, kept_or_made, said
-from trainer.baselines.life import Estate, LifeConfig, live
-from trainer.baselines.memorized import (
-    SequenceRow,
-    SequencesConfig,
-    VisionConfig,
-    VisionRow,
-    chosen_for_strings,
-    compare_sequences,
-    compare_vision,
-)
-from trainer.baselines.method import (
-    Applied,
-    ByCurvature,
-    ByStages,
-    BySubnet,
-    Made,
-    Method,
-    Untouched,
-    Value,
-    Workshop,
-    apply,
-    changed,
-    grid,
-    worded,
-)
+from trainer.baselines.life import Estate, live
+from trainer.baselines.memorized import SequenceRow, VisionRow, compare_sequences, compare_vision
+from trainer.baselines.method import Made, Method, Untouched, Value, Workshop, apply, changed, grid, worded
 from trainer.baselines.rag import attack_rag
-from trainer.config import (
-    BaseConfig,
-    ComputeConfig,
-    FactsConfig,
-    MetabolizeStage,
-    RunConfig,
-    StreamsConfig,
-    Strict,
-    check_streams,
-    parse_config,
-)
-from trainer.errors import BaseModelError, ConfigError, NotFiniteError
+from trainer.config import MetabolizeStage, RunConfig, Strict
+from trainer.errors import BaseModelError, NotFiniteError
 from trainer.evaluate.behaviour import recall_direct, recall_forced
 from trainer.evaluate.examinee import Examinee, digest, load_examinee
 from trainer.evaluate.generate import TOOL_TAGS
 from trainer.evaluate.outcome import Curve, Ledger, Outcomes, Role
 from trainer.evaluate.page import write_page
-from trainer.evaluate.profile import PROFILES, Profile, ProfileName
+from trainer.evaluate.profile import PROFILES, Profile
 from trainer.evaluate.question import Exam, recall
 from trainer.evaluate.reasoning import LOGIC, READING, answers, draw_tasks, grade
 from trainer.evaluate.report import Report, write_report
-from trainer.evaluate.run import ATTACKS, Request, examine, read_exam, say, write_up
 from trainer.evaluate.run import Field as Models
+from trainer.evaluate.run import Request, examine, read_exam, say, write_up
 from trainer.fact import Source
 from trainer.run import prepare
 from trainer.streams.encoder import Encoder
 
 RESULT, _ROW, _STRINGS, _LABELS, _KNOWN = "compare.json", "row.json", "strings.json", "labels.json", "known.json"
-STRINGS, LABELS = "strings", "labels"
-"""The tables beside that of the methods, as `only` names them."""
-_EDITS = (ByCurvature, BySubnet)
 _TUNING_SEED = 1000
 _TUNING_QUESTIONS = 60
-
-
-class CompareConfig(Strict):
-    """A comparison, as a YAML file says it."""
-
-    output: Path = Field(description="folder of the table and of each method's report")
-    seed: int = Field(default=11, description="of the exam; tuning uses another")
-    base: BaseConfig
-    control: str | None = Field(default=None, description="the never-knew control: the reference, and a row")
-    facts: FactsConfig
-    kept: tuple[Path, ...] = Field(default=(), description="facts that are not to be removed, for locality")
-    streams: StreamsConfig = StreamsConfig()
-    compute: ComputeConfig = ComputeConfig()
-    profile: ProfileName = "quick"
-    attacks: str = Field(default=ATTACKS, pattern="^[A-E]+$")
-    trials: int = Field(default=3, ge=1, description="settings that each method may try, unless it says otherwise")
-    methods: tuple[Method, ...] = Field(min_length=1)
-    life: LifeConfig | None = Field(default=None, description="later removals, by one of the methods")
-    sequences: SequencesConfig | None = Field(default=None, description="strings learned by heart, and their removal")
-    vision: VisionConfig | None = Field(default=None, description="wrong labels, and the curvature edit")
-
-    @model_validator(mode="after")
-    def _lives(self) -> "CompareConfig":
-        applied = [one.name for one in self.methods if not isinstance(one, Made)]
-        if self.life is not None and self.life.method not in applied:
-            raise ValueError(
-                f"life.method takes out more facts: it names one that is applied here ({', '.join(applied)}), not a "
-                f"made core, and {self.life.method} is none"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _settings_fit(self) -> "CompareConfig":
-        for method in self.methods:
-            grid(method, self.trials)
-        return self
-
-    @model_validator(mode="after")
-    def _strings_are_forgotten(self) -> "CompareConfig":
-        if self.sequences is not None:
-            chosen_for_strings(self.sequences, self.methods)
-        return self
-
-    @model_validator(mode="after")
-    def _streams_exist(self) -> "CompareConfig":
-        for method in self.methods:
-            if isinstance(method, ByStages):
-                check_streams(method.stages, self.streams)
-        return self
-
-
-class Trial(Strict):
-    """One setting that was tried."""
-
-    setting: dict[str, Value]
-    recall_left: float | None = Field(description="teacher-forced recall on the tuning exam; none where it diverged")
-    skill_lost: float | None = Field(description="base minus method on reading and logic, not below 0")
-    seconds: float
-
-
-class Row(Strict):
-    """One method: its search, and its report."""
-
-    name: str
-    title: str
-    trials: tuple[Trial, ...]
-    chosen: dict[str, Value]
-    budget: int | None = Field(default=None, description="settings it was allowed, where not as many as the others")
-    report: Report
-
-
-class Comparison(Strict):
-    """The whole table as data."""
-
-    rows: tuple[Row, ...]
-    sequences: tuple[SequenceRow, ...] = ()
-    vision: tuple[VisionRow, ...] = ()
-    trials: int
-    tuning: str = "recall left + skill lost, on an exam of another seed; the smallest is chosen"
 
 
 class _Examined(Strict):
@@ -220,21 +115,6 @@ class _Bench:
         return "/".join((shared, *(digest(one.model) for one in models)))
 
 
-def read_comparison(path: Path) -> CompareConfig:
-    """Read a comparison's file.
-
-    Raises:
-        ConfigError: the file is missing, is no YAML, or has a key or value that does not fit.
-    """
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"cannot read {path}: {error.strerror}") from error
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path.name} is no YAML: {error}") from error
-    return parse_config(CompareConfig, content, path.name)
-
-
 def compare(config: CompareConfig, only: Sequence[str] = ()) -> Comparison:
     """Try, choose and examine every method, and the other tables; or `only` some, by a method's name or a table's.
 
@@ -244,7 +124,7 @@ def compare(config: CompareConfig, only: Sequence[str] = ()) -> Comparison:
     Raises:
         TrainerError: the base, the control or the facts cannot be used, or `only` names what is not there.
     """
-    chosen = _chosen(config, only)
+    chosen = asked_for(config, only)
     bench = _set_up(config)
     settings = [_settings(bench, method) for method in chosen]
     rows: list[Row] = []
@@ -258,21 +138,6 @@ def compare(config: CompareConfig, only: Sequence[str] = ()) -> Comparison:
     comparison = Comparison(rows=tuple(rows), sequences=sequences, vision=vision, trials=config.trials)
     _write(comparison, config)
     return comparison
-
-
-def _chosen(config: CompareConfig, only: Sequence[str]) -> list[Method]:
-    """The methods whose rows are asked for, in the file's order."""
-    names = [method.name for method in config.methods]
-    tables = {STRINGS: config.sequences, LABELS: config.vision}
-    there = [*names, *(name for name, settings in tables.items() if settings is not None)]
-    for name in only:
-        if name not in there:
-            raise ConfigError(f"there is nothing called {name} to compare; there are: {', '.join(there)}")
-    asked = set(only or names)
-    if STRINGS in only and config.sequences is not None:
-        trained = chosen_for_strings(config.sequences, config.methods)
-        asked |= {method.name for method in trained if method.search and not isinstance(method, _EDITS)}
-    return [method for method in config.methods if method.name in asked]
 
 
 def _settings(bench: _Bench, method: Method) -> str:
@@ -293,20 +158,6 @@ def _load_made(bench: _Bench, method: Made) -> PreTrainedModel:
     return core.model
 
 
-def _for_strings(config: CompareConfig, strings: SequencesConfig, rows: Sequence[Row]) -> list[Applied]:
-    """Every method as its search on the facts chose it; an edit, which costs no training, at each of its settings."""
-    chosen = {row.name: row.chosen for row in rows}
-    methods: list[Applied] = []
-    for method in chosen_for_strings(strings, config.methods):
-        if isinstance(method, _EDITS):
-            for setting, candidate in grid(method, config.trials):
-                title = ", ".join(filter(None, (method.title, worded(setting))))
-                methods.append(candidate.model_copy(update={"title": title}))
-        else:
-            methods.append(changed(method, chosen.get(method.name, {})))
-    return methods
-
-
 def _kept_row(bench: _Bench, name: str, settings: str, make: Callable[[], Row]) -> Row:
     """The row that an earlier comparison made of the same things, or a new one, with its report."""
     folder = bench.config.output / name
@@ -325,7 +176,7 @@ def _strings(bench: _Bench, rows: Sequence[Row]) -> tuple[SequenceRow, ...]:
     config = bench.config.sequences
     if config is None:
         return ()
-    methods = _for_strings(bench.config, config, rows)
+    methods = for_strings(bench.config, config, rows)
     made_of = joint_digest(bench.made_of, said(config), *map(said, methods))
     make = partial(compare_sequences, config, methods, bench.shop, bench.exam, bench.base, bench.profile, say)
     return kept_or_made(tuple[SequenceRow, ...], bench.config.output / _STRINGS, made_of, make)

@@ -16,7 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 from sklearn.isotonic import isotonic_regression
 
-from trainer.baselines.compare import Comparison, Row
+from trainer.baselines.comparison import Comparison, Row
 from trainer.evaluate.outcome import Role
 
 FIGURE = "compare.svg"

@@ -1,6 +1,6 @@
 """A comparison as a table for people: Markdown for docs/, one row a method."""
 
-from trainer.baselines.compare import Comparison, Row
+from trainer.baselines.comparison import Comparison, Row
 from trainer.baselines.memorized import Share
 from trainer.baselines.method import worded
 from trainer.evaluate.outcome import Role

@@ -6,7 +6,8 @@ import pytest
 
 import trainer.baselines.compare
 from tests.trainer.micro import NAMES
-from trainer.baselines.compare import CompareConfig, Trial, compare, read_comparison
+from trainer.baselines.compare import compare
+from trainer.baselines.comparison import CompareConfig, Trial, read_comparison
 from trainer.baselines.method import ByCurvature, ByStages, Untouched, changed, grid, worded
 from trainer.baselines.table import render_all
 from trainer.config import parse_config

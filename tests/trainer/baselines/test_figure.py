@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.trainer.evaluate.test_report import make_report
-from trainer.baselines.compare import Comparison, Row
+from trainer.baselines.comparison import Comparison, Row
 from trainer.baselines.figure import draw_comparison, spread
 from trainer.evaluate.report import Report
 

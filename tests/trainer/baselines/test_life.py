@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from tests.trainer.micro import NAMES, Micro
-from trainer.baselines.compare import CompareConfig, compare
+from trainer.baselines.compare import compare
+from trainer.baselines.comparison import CompareConfig
 from trainer.config import parse_config
 from trainer.evaluate.measure import MEASURES
 from trainer.evaluate.outcome import Role
