@@ -1,5 +1,7 @@
 """Bases for the trainer's tests: one with random weights, made in a second, and the tiny world's, once a session."""
 
+import signal
+from collections.abc import Iterator
 from pathlib import Path
 from random import Random
 
@@ -17,6 +19,14 @@ from trainer.tokenizer import train_tokenizer
 from trainer.world.corpus import BASE_MIXTURE, mixture
 
 RAW_NAMES = 300
+
+
+@pytest.fixture(autouse=True)
+def interruptible() -> Iterator[None]:
+    """Ctrl-C means what it does at a terminal: a shell's background jobs inherit that it is ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture(scope="session")
