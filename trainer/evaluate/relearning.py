@@ -73,7 +73,7 @@ def attack_relearning(
 ) -> None:
     """Every relearning of C for one model, as often as the profile says; `stand_ins` also enters guessing."""
     slow, fast = profile.relearn_rates
-    ways = (
+    ways: tuple[Relearning, ...] = (
         Relearning("C.relearn", profile.relearn_steps, slow),
         Relearning("C.relearn_fast", profile.relearn_steps, fast),
         Relearning("C.relearn_lora", profile.lora_steps, 10 * slow, adapters=True),
@@ -82,6 +82,8 @@ def attack_relearning(
         Relearning("C.relearn_few", profile.relearn_steps, fast, shown=profile.few_facts),
     )
     seeds = tuple(exam.seed + run for run in range(profile.relearn_runs))
+    if examinee.role is Role.BASE:  # beside the core for scale: it never lost what it would relearn
+        ways = tuple(way for way in ways if way.measure in _SHOWN)
     for way in ways:
         tick(way.measure)
         trials = [_attempt(replace(exam, seed=seed), examinee, way, profile, stand_ins=stand_ins) for seed in seeds]
