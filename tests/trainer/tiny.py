@@ -65,7 +65,7 @@ def tiny_pretraining(folder: Path, **changes: object) -> PretrainConfig:
     facts = write_tiny_world(folder)
     settings = {
         "output": folder / "pretraining", "facts": (facts,), "phrasings": (folder / "phrasings.yaml",),
-        "mixture": MIXTURE, "names": NAMES, "documents": 64, "row_tokens": 256, "steps": 420, "learning_rate": 3e-3,
+        "mixture": MIXTURE, "names": NAMES, "documents": 64, "row_tokens": 256, "steps": 340, "learning_rate": 3e-3,
         "warmup_steps": 30, "workers": 0, "weight_decay": 0.0,
         "shape": ShapeConfig(layers=3, hidden=208, heads=4, key_value_heads=2, feed_forward=560, positions=512),
         "tokenizer": TokenizerConfig(vocabulary=2048, documents=6000),
