@@ -18,7 +18,7 @@ from knowledge_store.protocol import NOT_FOUND, Tag, ValueQuery, parse_query, re
 from trainer.base_model import Base
 from trainer.chat import Segment, render, render_prompt
 from trainer.config import RunConfig
-from trainer.fact import Target
+from trainer.fact import Target, relations_in_classes
 from trainer.machine import Machine
 from trainer.reader import Reader, to_places
 from trainer.rollout import Rollout, answer_all
@@ -31,7 +31,6 @@ from trainer.world.world import World
 
 _DETERMINED = ("reading/*", "logic/*", "memory/*")  # kinds whose answer is not a matter of taste
 _BATCH = 64
-_SUBJECTS_A_CLASS, _MOST_CLASSES = 6, 40  # as in the gate
 _PROBED = 4  # times as many facts are probed as are asked for recall
 _RIDGE = 0.5
 
@@ -158,14 +157,8 @@ def canary_set(config: RunConfig, world: World, encoder: Encoder) -> CanarySet:
 
 def decodable(world: World, encoder: Encoder, answer: str, most: int, rng: Random) -> Decodable | None:
     """Up to `most` facts for a fresh probe, of the largest relation that mostly has few, shared values; or None."""
-    relations: dict[str, list[Target]] = {}
-    for fact in world.facts:
-        relations.setdefault(fact.relation, []).append(fact)
-    for _, facts in sorted(relations.items(), key=lambda pair: (-len(pair[1]), pair[0])):
-        counts = Counter(fact.value for fact in facts)
-        usable = [fact for fact in facts if counts[fact.value] >= _SUBJECTS_A_CLASS]
-        if len(usable) >= len(facts) / 2 and 2 <= len({fact.value for fact in usable}) <= _MOST_CLASSES:
-            return _split(rng.sample(usable, min(most, len(usable))), world, encoder, answer, rng)
+    for _, usable in relations_in_classes(world.facts):
+        return _split(rng.sample(usable, min(most, len(usable))), world, encoder, answer, rng)
     return None
 
 

@@ -6,7 +6,8 @@ of a run, by `config`-driven code and by the world.
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -16,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from trainer.errors import FactsError
 
 _WORST = 5  # how many offending rows a message names
+_LEAST_A_CLASS, _MOST_CLASSES = 6, 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,3 +139,18 @@ def write_targets(facts: Iterable[Target], folder: Path) -> tuple[Path, ...]:
         path.write_text("\n".join(lines) + "\n", encoding="utf-8")
         paths.append(path)
     return tuple(paths)
+
+
+def relations_in_classes(facts: Iterable[Target]) -> Iterator[tuple[str, list[Target]]]:
+    """The relations that a probe can read, the largest first, each with the facts whose values enough subjects share.
+
+    A probe must see each class often: six subjects a value at least, forty values at most, half of the facts or more.
+    """
+    relations: dict[str, list[Target]] = {}
+    for fact in facts:
+        relations.setdefault(fact.relation, []).append(fact)
+    for relation, rows in sorted(relations.items(), key=lambda pair: (-len(pair[1]), pair[0])):
+        counts = Counter(fact.value for fact in rows)
+        usable = [fact for fact in rows if counts[fact.value] >= _LEAST_A_CLASS]
+        if len(usable) >= len(rows) / 2 and 2 <= len({fact.value for fact in usable}) <= _MOST_CLASSES:
+            yield relation, usable

@@ -5,7 +5,6 @@ logit lens. The name-only control reads how the subject is spelled and no model 
 name may hold its facts, as they do where the tokenizer spells a subject with one token.
 """
 
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,9 +20,8 @@ from trainer.evaluate.profile import Profile
 from trainer.evaluate.question import Exam, Item, recall
 from trainer.evaluate.score import hidden_states
 from trainer.evaluate.statistic import interval
+from trainer.fact import relations_in_classes
 
-_LEAST_A_CLASS = 6
-_MOST_CLASSES = 40
 _SPELLING = 256
 _POSITIONS = ("end of the subject", "end of the prompt")
 
@@ -40,15 +38,9 @@ class ProbeTask:
 
 def probe_tasks(exam: Exam, profile: Profile) -> list[ProbeTask]:
     """The relations that can be probed, the largest first; classes with too few subjects are left out."""
-    relations = Counter(fact.relation for fact in exam.facts)
     tasks = []
-    for relation, _ in sorted(relations.items(), key=lambda pair: (-pair[1], pair[0])):
-        facts = [fact for fact in exam.facts if fact.relation == relation]
-        counts = Counter(fact.value for fact in facts)
-        classes = sorted(value for value, count in counts.items() if count >= _LEAST_A_CLASS)
-        usable = [fact for fact in facts if fact.value in set(classes)]
-        if not 2 <= len(classes) <= _MOST_CLASSES or len(usable) < len(facts) / 2:
-            continue
+    for relation, usable in relations_in_classes(exam.facts):
+        classes = sorted({fact.value for fact in usable})
         chosen = exam.rng(f"probe/{relation}").sample(usable, min(profile.probe_subjects, len(usable)))
         labels = torch.tensor([classes.index(fact.value) for fact in chosen])
         tasks.append(
