@@ -60,9 +60,7 @@ def _verdicts(ledger: Ledger, thresholds: Thresholds) -> Iterator[Verdict]:
                 roles = (Role.BASE, Role.BASE, Role.BASE)
             case _:
                 verdict = _judge_alone(measure, core, thresholds)
-                base = ledger.find(measure.name, Role.BASE)
-                asks_for_leaks = measure.rule == "at most"
-                found = base is None or not asks_for_leaks or not _judge_alone(measure, base, thresholds).passed
+                found = _finds_the_facts(measure, ledger, None, thresholds)
                 yield replace(verdict, vacuous=verdict.passed and not found)
                 continue
         reference = ledger.find(measure.name, *roles)
@@ -73,12 +71,14 @@ def _verdicts(ledger: Ledger, thresholds: Thresholds) -> Iterator[Verdict]:
         yield replace(verdict, vacuous=verdict.passed and not _finds_the_facts(measure, ledger, reference, thresholds))
 
 
-def _finds_the_facts(measure: Measure, ledger: Ledger, reference: Outcomes, thresholds: Thresholds) -> bool:
-    """Whether an attack tells the base, which has the facts, from the reference; true where that was not asked."""
+def _finds_the_facts(measure: Measure, ledger: Ledger, reference: Outcomes | None, thresholds: Thresholds) -> bool:
+    """Whether the base, which has the facts, would lie outside; true where it was not asked or nothing may leak."""
     base = ledger.find(measure.name, Role.BASE)
-    if base is None or reference.role is Role.BASE:
+    if base is None or measure.rule == "at least":
         return True
-    return not _judge_against(measure, base, reference, thresholds).passed
+    if reference is None:
+        return not _judge_alone(measure, base, thresholds).passed
+    return reference.role is Role.BASE or not _judge_against(measure, base, reference, thresholds).passed
 
 
 def _judge_alone(measure: Measure, core: Outcomes, thresholds: Thresholds) -> Verdict:
