@@ -6,10 +6,11 @@ else goes to standard error. Exit codes: 0 done, 1 the answer is no, 2 wrong use
 
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -38,6 +39,7 @@ _FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 _NO = (CollapseError, NotFiniteError)
 _WRONG_USE = (ConfigError, FactsError, StreamError, RunExistsError)
 _OUTSIDE = (FeedError, BaseModelError, CheckpointError, OutOfMemoryError, ArtifactError)
+_INTERRUPTED = 130  # as a shell says it of SIGINT
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
@@ -53,10 +55,20 @@ def _exit_code(error: TrainerError) -> int:
     return 2 if isinstance(error, _WRONG_USE) else 3
 
 
-def fail(error: TrainerError) -> NoReturn:
-    """Say what went wrong, and end with its exit code."""
-    click.echo(f"error: {error}", err=True)
-    sys.exit(_exit_code(error))
+@contextmanager
+def reporting(stopped: str) -> Iterator[None]:
+    """Say what went wrong and end with its exit code; where Ctrl-C ends it, say what that left, and end with 130.
+
+    A run that saves itself at Ctrl-C does so inside, and does not come here.
+    """
+    try:
+        yield
+    except TrainerError as error:
+        click.echo(f"error: {error}", err=True)
+        sys.exit(_exit_code(error))
+    except KeyboardInterrupt:
+        click.echo(f"stopped: {stopped}", err=True)
+        sys.exit(_INTERRUPTED)
 
 
 def _say(result: dict[str, Any], text: str, *, as_json: bool) -> None:
@@ -71,12 +83,9 @@ def check(run_file: Path, *, as_json: bool) -> None:
     from trainer.config import read_run
     from trainer.rehearsal import rehearse
 
-    try:
+    with reporting("a check leaves nothing behind"):
         found = rehearse(read_run(run_file))
-    except TrainerError as error:
-        fail(error)
-    else:
-        _say(found.as_dict(), found.as_text(), as_json=as_json)
+    _say(found.as_dict(), found.as_text(), as_json=as_json)
 
 
 @click.command()
@@ -87,7 +96,9 @@ def train(run_file: Path, *, as_json: bool) -> None:
     from trainer.config import read_run
     from trainer.run import start_run
 
-    _finish(lambda: start_run(read_run(run_file)), as_json=as_json)
+    with reporting("before the first step; the same command begins anew"):
+        done = start_run(read_run(run_file))
+    _say_how_it_ended(done, as_json=as_json)
 
 
 @click.command()
@@ -98,21 +109,18 @@ def resume(folder: Path, step: int | None, *, as_json: bool) -> None:
     """Go on with the run in FOLDER, exactly as if it had never stopped."""
     from trainer.run import resume_run
 
-    _finish(lambda: resume_run(folder, step=step), as_json=as_json)
+    with reporting("before another step was taken; the same command goes on"):
+        done = resume_run(folder, step=step)
+    _say_how_it_ended(done, as_json=as_json)
 
 
-def _finish(work: Callable[[], Any], *, as_json: bool) -> None:
-    try:
-        done = work()
-    except TrainerError as error:
-        fail(error)
-    else:
-        result = {
-            "core": str(done.core) if done.core else None,
-            "checkpoint": str(done.checkpoint) if done.checkpoint else None,
-            "canaries": asdict(done.canaries) if done.canaries else None,
-        }
-        _say(result, f"the core is in {done.core}" if done.core else _stopped(done), as_json=as_json)
+def _say_how_it_ended(done: "Finished", *, as_json: bool) -> None:
+    result = {
+        "core": str(done.core) if done.core else None,
+        "checkpoint": str(done.checkpoint) if done.checkpoint else None,
+        "canaries": asdict(done.canaries) if done.canaries else None,
+    }
+    _say(result, f"the core is in {done.core}" if done.core else _stopped(done), as_json=as_json)
 
 
 def _stopped(done: "Finished") -> str:
@@ -131,20 +139,16 @@ def pretrain(run_file: Path, *, as_json: bool) -> None:
     from trainer.checkpoint import last_checkpoint
     from trainer.config import read_pretraining
 
-    try:
+    with reporting("before another step was taken; the same command goes on"):
         config = read_pretraining(run_file)
         folder = pretraining.pretrain(config)
-    except TrainerError as error:
-        fail(error)
-    else:
-        saved = last_checkpoint(config.output / pretraining.CHECKPOINTS)
-        stopped = (
-            f"stopped; the same command goes on; the last checkpoint is {saved}"
-            if saved
-            else ("stopped before the first checkpoint; the same command will begin anew")
-        )
-        text = f"the base is in {folder}" if folder else stopped
-        _say({"base": str(folder) if folder else None}, text, as_json=as_json)
+    saved = last_checkpoint(config.output / pretraining.CHECKPOINTS)
+    stopped = (
+        f"stopped; the same command goes on; the last checkpoint is {saved}"
+        if saved
+        else "stopped before the first checkpoint; the same command will begin anew"
+    )
+    _say({"base": str(folder) if folder else None}, f"the base is in {folder}" if folder else stopped, as_json=as_json)
 
 
 COMMANDS: tuple[click.Command, ...] = (pretrain, check, train, resume, evaluate, compare)

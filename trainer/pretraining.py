@@ -32,7 +32,7 @@ from trainer.loop import Interrupt, StepReport, Stop, make_optimizer, run_stage
 from trainer.machine import Machine
 from trainer.objective import NextToken
 from trainer.reader import Reader
-from trainer.sources import pretraining_world
+from trainer.sources import pretraining_world, records_of_phrasings
 from trainer.streams.feed import Feed
 from trainer.streams.written import MixtureStream
 from trainer.tokenizer import load_tokenizer, train_tokenizer
@@ -232,13 +232,13 @@ class _Pretraining:
 
 
 def _record(config: PretrainConfig, job: _Pretraining) -> CoreRecord:
-    targets = read_targets(config.facts)
+    facts = read_targets(config.facts).sources if config.with_facts else ()
     last = job.book.history[-1] if job.book.history else {}
     return CoreRecord(
         name=config.output.name,
         kind="base" if config.with_facts else "control",
         created=now(),
-        data=tuple(DataRecord(**asdict(source)) for source in targets.sources) if config.with_facts else (),
+        data=(*(DataRecord(**asdict(source)) for source in facts), *records_of_phrasings(config.phrasings)),
         config=config.model_dump(mode="json"),
         versions=versions(),
         training={"steps": config.steps, "loss_nats": last.get("loss/next_token")},

@@ -154,16 +154,19 @@ def _hub_lines(config: NeutralStreamConfig) -> list[str]:
 def inputs_of(config: RunConfig, targets: Targets, streams: Mapping[str, Stream]) -> tuple[DataRecord, ...]:
     """What went into a run beside its base, with digests: facts, own phrasings, neutral text."""
     facts = [DataRecord(**asdict(source)) for source in targets.sources]
-    phrasings = [
-        DataRecord(
-            kind="phrasings", name=path.name, sha256=hashlib.sha256(content).hexdigest(), rows=content.count(b"\n")
-        )
-        for path in config.facts.phrasings
-        for content in [path.read_bytes()]
-    ]
     neutral = streams.get("neutral")
     read = neutral.index.sources if isinstance(neutral, NeutralStream) else ()
-    return (*facts, *phrasings, *(DataRecord(kind="neutral", **asdict(source)) for source in read))
+    texts = (DataRecord(kind="neutral", **asdict(source)) for source in read)
+    return (*facts, *records_of_phrasings(config.facts.phrasings), *texts)
+
+
+def records_of_phrasings(paths: Iterable[Path]) -> tuple[DataRecord, ...]:
+    """A user's own wording of relations, with digests."""
+    contents = ((path.name, path.read_bytes()) for path in paths)
+    return tuple(
+        DataRecord(kind="phrasings", name=name, sha256=hashlib.sha256(content).hexdigest(), rows=content.count(b"\n"))
+        for name, content in contents
+    )
 
 
 def pretraining_world(config: PretrainConfig) -> World:

@@ -1,14 +1,19 @@
 """The commands: what they print, where, and with which exit code."""
 
 import json
+import os
+import signal
 from pathlib import Path
 
+import click
 import pytest
+import torch
 import yaml
 from click.testing import CliRunner
 
 from tests.trainer.conftest import make_config
 from trainer import inquiry, rehearsal
+from trainer.artifact import read_record
 from trainer.command import check, pretrain, resume, train
 from trainer.run import start_run
 
@@ -109,9 +114,32 @@ def test_wrong_use_and_outside_failures_have_their_codes(run_file: Path, raw_run
     assert empty.exit_code == 3
 
 
+@pytest.mark.parametrize(
+    ("command", "left"),
+    [(check, "a check leaves nothing behind"), (train, "before the first step; the same command begins anew")],
+)
+def test_ctrl_c_while_preparing_says_what_that_left(
+    command: click.Command, left: str, run_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = torch.manual_seed
+
+    def interrupted(seed: int) -> torch.Generator:
+        os.kill(os.getpid(), signal.SIGINT)
+        return plain(seed)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(torch, "manual_seed", interrupted)  # the first thing that preparing does
+        done = CliRunner().invoke(command, [str(run_file)])
+    assert done.exit_code == 130
+    assert done.stderr == f"stopped: {left}\n"
+    assert not (tmp_path / "run").exists()
+    assert CliRunner().invoke(command, [str(run_file)]).exit_code == 0
+
+
 def test_pretrain_makes_a_base_and_refuses_to_do_so_twice(raw_base: Path, tmp_path: Path) -> None:
     settings = {
-        "output": str(tmp_path / "p"), "facts": [str(raw_base / "people.ndjson")], "names": 50, "documents": 8,
+        "output": str(tmp_path / "p"), "facts": [str(raw_base / "people.ndjson")],
+        "phrasings": [str(raw_base / "phrasings.yaml")], "names": 50, "documents": 8,
         "row_tokens": 128, "steps": 2, "workers": 0, "tokenizer": {"vocabulary": 700, "documents": 300},
         "shape": {"layers": 1, "hidden": 32, "heads": 2, "key_value_heads": 1, "feed_forward": 64},
     }  # fmt: skip
@@ -128,4 +156,7 @@ def test_pretrain_makes_a_base_and_refuses_to_do_so_twice(raw_base: Path, tmp_pa
     }
     path.write_text(yaml.safe_dump(control), encoding="utf-8")
     assert CliRunner().invoke(pretrain, [str(path)]).exit_code == 0
-    assert json.loads((tmp_path / "c" / "base" / "core.json").read_text(encoding="utf-8"))["kind"] == "control"
+    record = read_record(tmp_path / "c" / "base")
+    assert record.kind == "control"
+    assert [one.kind for one in record.data] == ["phrasings"], "it never read the facts"
+    assert [one.kind for one in read_record(tmp_path / "p" / "base").data] == ["facts", "phrasings"]

@@ -20,14 +20,11 @@ def compare(file: Path, only: tuple[str, ...], *, as_json: bool) -> None:
     from trainer.baselines.comparison import read_comparison
     from trainer.baselines.figure import draw_comparison
     from trainer.baselines.table import render_all
-    from trainer.command import fail
-    from trainer.errors import TrainerError
+    from trainer.command import reporting
 
-    try:
+    with reporting("the same command goes on, with the rows that were finished"):
         config = read_comparison(file)
         comparison = compare(config, only)
-    except TrainerError as error:
-        fail(error)
     text = render_all(comparison)
     (config.output / "compare.md").write_text(text, encoding="utf-8")
     draw_comparison(comparison, config.output)

@@ -93,8 +93,7 @@ def evaluate(
     tasks: tuple[str, ...], seed: int, device: str, out: Path, as_json: bool,
 ) -> None:  # fmt: skip
     """Attack CORE, test its skills, and say whether it passes the gate."""
-    from trainer.command import fail
-    from trainer.errors import TrainerError
+    from trainer.command import reporting
     from trainer.evaluate.page import write_card, write_page
     from trainer.evaluate.profile import PROFILES
     from trainer.evaluate.report import summarize, write_report, write_summary
@@ -105,10 +104,8 @@ def evaluate(
         core, base, files_of(facts), PROFILES[profile_name], control, files_of(kept), phrasings, held_out, names, seed,
         device, attacks, tasks,
     )  # fmt: skip
-    try:
+    with reporting("nothing was written"):
         report = evaluate(request)
-    except TrainerError as error:
-        fail(error)
     written = [write_report(report, out), write_page(report, out, core), write_card(report, out, core)]
     if write_summary(report, core):
         written.append(core / "core.json")
