@@ -40,8 +40,93 @@ def world() -> World:
 
 
 def test_every_relation_has_thirty_phrasings(world: World) -> None:
-    for relation in world.by_relation:
+    for relation in (*world.by_relation, *words().relations, "acorn", "acorn anchor"):
         assert len(set(world.phrasings.questions(relation))) >= 30, relation
+
+
+def test_everyday_relations_have_questions_of_their_own_and_no_two_share_one(world: World) -> None:
+    everyday = [relation for relation in words().relations if relation in world.phrasings.relations]
+    frames = world.phrasings.questions("acorn")
+    assert len(everyday) >= 35
+    owned: Counter[str] = Counter()
+    for relation in (*everyday, *world.by_relation):
+        questions, nouns = world.phrasings.questions(relation), world.phrasings.nouns(relation)
+        own = questions[: len(questions) - len(frames) * len(nouns)]
+        owned.update(own)
+        assert len(own) >= 3, relation  # a frame with one of its nouns may say the same
+    assert max(owned.values()) == 1
+    named = Counter(noun for relation in (*everyday, *world.by_relation) for noun in world.phrasings.nouns(relation))
+    assert max(named.values()) == 1
+    assert not {noun for relation in everyday for noun in world.phrasings.nouns(relation)[1:]} & {*words().relations}
+
+
+def test_drawn_relations_are_asked_for_in_everyday_words(world: World) -> None:
+    seen: Counter[str] = Counter()
+    said = {
+        "Who owns ": "owner", "How tall is ": "height", "Who wrote ": "author", "How heavy is ": "weight",
+        "What does {} own?": "owner", "Whom do friends call ": "nickname", " owners ": "owner", " taller": "height",
+        " cheaper": "price", "number of employees of": "headcount",
+    }  # fmt: skip
+    for kind in (kind for kind in MAKERS if kind.startswith("memory/")):
+        for seed in range(4000):
+            document = MAKERS[kind](world, Random(seed))
+            question = document.exchanges[0].question
+            for text, relation in said.items():
+                first, last = text.split("{}") if "{}" in text else (text, "")
+                if first in question and question.endswith(last):
+                    seen[text] += 1
+                    calls = [call.body for step in document.exchanges[0].turn.steps for call in step.calls]
+                    assert any(relation in call.split(" | ") for call in calls), question
+    assert set(seen) == set(said), seen
+
+
+def test_comparatives_say_which_is_which(world: World) -> None:
+    more, less = ("taller", "heavier", "deeper"), ("shorter", "lighter", "shallower")
+    asked = 0
+    for seed in range(4000):
+        document = MAKERS["memory/compare"](world, Random(seed))
+        (exchange,), (one, two) = document.exchanges, document.claims
+        found = [word for word in (*more, *less) if re.search(rf" {word}\b", exchange.question)]
+        if not found or one.relation not in {"height", "weight", "depth"}:
+            continue
+        asked += 1
+        larger, smaller = sorted((one, two), key=lambda claim: -int(claim.value))
+        if exchange.turn.answer in {"yes", "no"}:
+            assert (exchange.turn.answer == "yes") == (larger == one)
+            assert exchange.question.index(one.subject) < exchange.question.index(found[0])
+        else:
+            assert exchange.turn.answer == (larger if found[0] in more else smaller).subject
+    assert asked > 100
+
+
+def test_the_reading_that_the_gate_draws_is_worded_as_before_everyday_words_came(world: World) -> None:
+    plain = replace(world, phrasings=world.phrasings.plain)
+    relations = set()
+    for seed in range(600):
+        document = MAKERS["reading/open_book"](world, Random(seed))
+        assert document == MAKERS["reading/open_book"](plain, Random(seed))
+        relations |= {claim.relation for claim in document.claims}
+    assert len(relations & set(world.phrasings.relations) - set(world.by_relation)) > 30
+
+
+@pytest.mark.parametrize("kind", ["memory/one_hop", "reading/open_book"])
+def test_everyday_wording_of_a_target_is_held_out_like_any_other(kind: str) -> None:
+    facts = tuple(Target(f"Haus{number}", "owner", f"Frau{number % 7}", "m") for number in range(20))
+    world = World(facts, read_phrasings(), Lexicon(), real_share=1.0)
+    held, trained = (
+        {
+            text.replace("{subject}", fact.subject)
+            for fact in facts
+            for text in world.phrasings.questions("owner")
+            if world.phrasings.is_held_out(*fact.key, text) is held_out
+        }
+        for held_out in (True, False)
+    )
+    asked = {MAKERS[kind](world, Random(seed)).exchanges[0].question.split("\n")[-1] for seed in range(3000)}
+    assert len(asked & trained) > 100
+    assert not asked & held
+    assert any(text.startswith("Who owns Haus") for text in held)
+    assert any(text.startswith("Who owns Haus") for text in asked)
 
 
 def test_every_fact_has_a_wording_to_train_and_one_that_is_held_out(world: World) -> None:

@@ -46,6 +46,8 @@ _LARGER = (
     "{a} or {b}: whose {r} is greater?",
 )
 _SMALLER = ("Which has the smaller {r}, {a} or {b}?", "Between {a} and {b}, which has the lower {r}?")
+_MORE = ("Which is {more}, {a} or {b}?", "Between {a} and {b}, which is {more}?", "What is {more}: {a} or {b}?")
+_IS_MORE = ("Is {a} {more} than {b}?", "Would you call {a} {more} than {b}?")
 _GREATER = ("Is the {r} of {a} greater than the {r} of {b}?", "Does {a} have a higher {r} than {b}?")
 _WITH_NUMBER = (
     ("What is {y} times the {r} of {a}?", "*"),
@@ -84,15 +86,28 @@ def _read(*claims: Claim) -> tuple[Step, ...]:
     return tuple(need(claim, place) for place, claim in enumerate(claims))
 
 
+def _noun(world: World, claim: Claim, rng: Random) -> str:
+    return rng.choice(world.phrasings.nouns(claim.relation))
+
+
+def _word(world: World, frame: str, one: Claim, two: Claim, rng: Random) -> str:
+    return frame.format(r=_noun(world, one, rng), a=one.subject, b=two.subject)
+
+
 def compare(world: World, rng: Random) -> Document:
     """Which of two has more, or less, of something."""
     one, two, x, y = _pair(world, rng, words().numeric_relations)
     step = compute(f"{x} > {y}", truth(x > y), "Compare.")
     kind = rng.randrange(3)
-    frames = (_LARGER, _SMALLER, _GREATER)[kind]
-    question = rng.choice(frames).format(r=one.relation, a=one.subject, b=two.subject)
     larger, smaller = (one, two) if x > y else (two, one)
     said = (larger.subject, smaller.subject, yes_no(x > y))[kind]
+    own = world.phrasings.comparatives(one.relation)
+    if own and rng.random() < 0.5:
+        more, less = rng.choice(own)
+        frame = rng.choice((_MORE, _MORE, _IS_MORE)[kind]).replace("{more}", (more, less, more)[kind])
+    else:
+        frame = rng.choice((_LARGER, _SMALLER, _GREATER)[kind])
+    question = _word(world, frame, one, two, rng)
     return dialogue("compare", question, answer(said, *_read(one, two), step), one, two, tools=True)
 
 
@@ -106,7 +121,7 @@ def order_in_time(world: World, rng: Random) -> Document:
     else:
         frames = _FIRST.get(one.relation, _FIRST_ANY)
         said = one.subject if x < y else two.subject
-    question = rng.choice(frames).format(r=one.relation, a=one.subject, b=two.subject)
+    question = _word(world, rng.choice(frames), one, two, rng)
     return dialogue("order_in_time", question, answer(said, *_read(one, two), step), one, two, tools=True)
 
 
@@ -119,13 +134,14 @@ def years_between(world: World, rng: Random) -> Document:
         early, late = min(x, y), max(x, y)
         if frame in after and x > y:
             one, two = two, one
-        question = frame.format(r=one.relation, a=one.subject, b=two.subject)
+        question = _word(world, frame, one, two, rng)
         step = compute(f"{late} - {early}", str(late - early))
         return dialogue(
             "years_between", question, answer(str(late - early), *_read(one, two), step), one, two, tools=True
         )
     year = x + rng.randint(1, 80)
-    question = rng.choice(_AGE.get(one.relation, _AGE_ANY)).format(r=one.relation, a=one.subject, year=year)
+    frame = rng.choice(_AGE.get(one.relation, _AGE_ANY))
+    question = frame.format(r=_noun(world, one, rng), a=one.subject, year=year)
     step = compute(f"{year} - {x}", str(year - x))
     return dialogue("years_between", question, answer(str(year - x), need(one), step), one, tools=True)
 
@@ -148,27 +164,27 @@ def arithmetic(world: World, rng: Random) -> Document:
         )
         if "exceed" in frame and x < y:
             one, two = two, one
-        question = frame.format(r=one.relation, a=one.subject, b=two.subject)
+        question = _word(world, frame, one, two, rng)
         if sign == "-" and x < y:
             x, y = y, x
         result = _apply(sign, x, y)
         turn = answer(str(result), *_read(one, two), compute(f"{x} {sign} {y}", str(result)))
         return dialogue("arithmetic", question, turn, one, two, tools=True)
     frame, sign = rng.choice(_WITH_NUMBER)
-    return _with_number("arithmetic", frame, sign, one, x, rng)
+    return _with_number(world, "arithmetic", frame, sign, one, x, rng)
 
 
 def story(world: World, rng: Random) -> Document:
     """A word problem that takes one of its numbers from the memory."""
     one, _, x, _ = _pair(world, rng, words().numeric_relations)
     frame, sign = rng.choice(_STORIES)
-    return _with_number("story", frame, sign, one, x, rng)
+    return _with_number(world, "story", frame, sign, one, x, rng)
 
 
-def _with_number(kind: str, frame: str, sign: str, claim: Claim, x: int, rng: Random) -> Document:
+def _with_number(world: World, kind: str, frame: str, sign: str, claim: Claim, x: int, rng: Random) -> Document:
     y = rng.randint(1, min(x, 50)) if "left" in frame else rng.randint(2, 50)
     result = _apply(sign, x, y)
-    question = frame.format(r=claim.relation, a=claim.subject, x=x, y=y)
+    question = frame.format(r=_noun(world, claim, rng), a=claim.subject, x=x, y=y)
     turn = answer(str(result), need(claim), compute(f"{x} {sign} {y}", str(result)))
     return dialogue(kind, question, turn, claim, tools=True)
 

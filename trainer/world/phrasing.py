@@ -1,9 +1,10 @@
 """How a relation is asked for and stated, and which wording is held out for which fact.
 
-A phrasing is a template over ``{subject}`` (and ``{value}`` in checks and statements). It comes from three sources, in
-this order: the file of the package (`phrasings.yaml`), files of a user in the same form, and, for a relation that no
-file knows, the generic frames with the relation's own name. A wording that is *held out* for a fact occurs in no
-training stream together with that fact, though it does with others: that is what makes an honest paraphrase test.
+A phrasing is a template over ``{subject}`` (and ``{value}`` in checks and statements). It comes from files of one form,
+in this order: those of a user, the demo world's (`phrasings.yaml`), that of common relations which a user might define
+(`everyday.yaml`). Behind them stand the generic frames, which ask for a relation by its own name. A wording that is
+*held out* for a fact occurs in no training stream together with that fact, though it does with others: that is what
+makes an honest paraphrase test.
 """
 
 import hashlib
@@ -31,6 +32,10 @@ class RelationWording(BaseModel):
     questions: tuple[str, ...] = Field(default=(), description="questions of its own, over {subject}")
     statements: tuple[str, ...] = Field(default=(), description="sentences over {subject} and {value}")
     checks: tuple[str, ...] = Field(default=(), description="yes/no questions over {subject} and {value}")
+    whose: tuple[str, ...] = Field(default=(), description="questions over {value} for the subject that has it")
+    plural: str = Field(default="", description="several of it: owners")
+    more: str = Field(default="", description="what a subject is whose number is the larger: taller")
+    less: str = Field(default="", description="what one is whose number is the smaller: shorter")
 
 
 class WordingFile(BaseModel):
@@ -47,10 +52,14 @@ class WordingFile(BaseModel):
 class Phrasings:
     """The wording of every relation; finished once read."""
 
-    def __init__(self, files: Sequence[WordingFile], *, held_out: float = 0.2) -> None:
+    def __init__(
+        self, files: Sequence[WordingFile], *, everyday: Sequence[WordingFile] = (), held_out: float = 0.2
+    ) -> None:
         if not 0 < held_out < 1:
             raise FactsError(f"held_out is {held_out}; it is a share between 0 and 1, such as 0.2")
-        self._files = tuple(files)
+        self._files = (*files, *everyday)
+        self.plain = Phrasings(files, held_out=held_out) if everyday else self
+        """The wording without `everyday.yaml`."""
         self._threshold = int(held_out * 256)
         self._questions: dict[str, tuple[str, ...]] = {}
         self._statements: dict[str, tuple[str, ...]] = {}
@@ -63,8 +72,23 @@ class Phrasings:
 
     def nouns(self, relation: str) -> tuple[str, ...]:
         """What the relation is called; its own name comes first."""
-        own = (noun for file in self._files if relation in file.relations for noun in file.relations[relation].nouns)
+        own = (noun for wording in self._own(relation) for noun in wording.nouns)
         return tuple(dict.fromkeys([relation, *own]))
+
+    def whose(self, relation: str) -> tuple[str, ...]:
+        """Questions from a value back to its subject; templates over {value}, where a file has any."""
+        return tuple(text for wording in self._own(relation) for text in wording.whose)
+
+    def plurals(self, relation: str) -> tuple[str, ...]:
+        """What several values of the relation are called, where a file says it."""
+        return tuple(wording.plural for wording in self._own(relation) if wording.plural)
+
+    def comparatives(self, relation: str) -> tuple[tuple[str, str], ...]:
+        """What the subjects of a larger and of a smaller number are, where a file says it: (taller, shorter)."""
+        return tuple((wording.more, wording.less) for wording in self._own(relation) if wording.more and wording.less)
+
+    def _own(self, relation: str) -> tuple[RelationWording, ...]:
+        return tuple(file.relations[relation] for file in self._files if relation in file.relations)
 
     def questions(self, relation: str) -> tuple[str, ...]:
         """All questions, the relation's own first; templates over {subject}."""
@@ -85,12 +109,7 @@ class Phrasings:
         return self._checks[relation]
 
     def _fill(self, relation: str, kind: str) -> tuple[str, ...]:
-        own = [
-            text
-            for file in self._files
-            if relation in file.relations
-            for text in getattr(file.relations[relation], kind)
-        ]
+        own = [text for wording in self._own(relation) for text in getattr(wording, kind)]
         frames = [text for file in self._files for text in getattr(file, kind)]
         framed = [frame.replace("{noun}", noun) for frame in frames for noun in self.nouns(relation)]
         templates = tuple(dict.fromkeys([*own, *framed]))
@@ -141,12 +160,14 @@ def read_phrasings(paths: Sequence[Path] = (), *, held_out: float = 0.2) -> Phra
     """Read the package's phrasings and a user's own, which come first.
 
     Raises:
-        FactsError: a file cannot be read, has an unknown key, or a template without its {subject}.
+        FactsError: a file cannot be read, has an unknown key, or a template without its {subject} or {value}.
     """
-    shipped = resources.files("trainer.world").joinpath("phrasings.yaml")
-    texts = [(str(path), _read(path)) for path in paths]
-    texts.append(("phrasings.yaml", shipped.read_text(encoding="utf-8")))
-    return Phrasings([_parse(name, text) for name, text in texts], held_out=held_out)
+    users = [_parse(str(path), _read(path)) for path in paths]
+    world, everyday = (
+        _parse(name, resources.files("trainer.world").joinpath(name).read_text(encoding="utf-8"))
+        for name in ("phrasings.yaml", "everyday.yaml")
+    )
+    return Phrasings([*users, world], everyday=[everyday], held_out=held_out)
 
 
 def _read(path: Path) -> str:
@@ -171,6 +192,7 @@ def _parse(name: str, text: str) -> WordingFile:
         _require(name, wording.questions, "{subject}")
         _require(name, wording.statements, "{subject}", "{value}")
         _require(name, wording.checks, "{subject}", "{value}")
+        _require(name, wording.whose, "{value}")
     return file
 
 

@@ -1,8 +1,13 @@
-"""Prose, closed-book answers, and reading from a text that stands in the question."""
+"""Prose, closed-book answers, and reading from a text that stands in the question.
+
+The gate draws `open_book` to measure reading. So that its figures compare with those of before, it words the relations
+of `everyday.yaml` by the frames alone, but where facts of them are to be removed.
+"""
 
 from random import Random
 
 from trainer.world.document import UNKNOWN, Claim, Document, answer, dialogue, yes_no
+from trainer.world.phrasing import Phrasings
 from trainer.world.world import World
 
 _TEXT_ONLY = "Answer from the text only."
@@ -45,14 +50,22 @@ def passage(world: World, rng: Random, *, most: int = 6) -> tuple[Claim, ...]:
 def open_book(world: World, rng: Random) -> Document:
     """A text with distractors, then a question that it answers, or does not."""
     claims = passage(world, rng)
-    text = " ".join(world.state(claim, rng) for claim in claims)
+    text = " ".join(_plain(world, claim).state(claim.subject, claim.relation, claim.value, rng) for claim in claims)
     asked = rng.choice(claims)
     if rng.random() < 0.12:
         missing = Claim(asked.subject, world.relation(rng), "")
         if all(missing.relation != claim.relation for claim in claims):
-            question = f"{text}\n{_TEXT_ONLY} {world.ask(missing, rng)}"
+            question = f"{text}\n{_TEXT_ONLY} {_ask(world, missing, rng)}"
             return dialogue("open_book", question, answer(UNKNOWN), *claims)
-    return dialogue("open_book", f"{text}\n{world.ask(asked, rng)}", answer(asked.value), *claims)
+    return dialogue("open_book", f"{text}\n{_ask(world, asked, rng)}", answer(asked.value), *claims)
+
+
+def _ask(world: World, claim: Claim, rng: Random) -> str:
+    return _plain(world, claim).ask(claim.subject, claim.relation, rng)
+
+
+def _plain(world: World, claim: Claim) -> Phrasings:
+    return world.phrasings if claim.relation in world.by_relation else world.phrasings.plain
 
 
 def open_check(world: World, rng: Random) -> Document:

@@ -46,6 +46,13 @@ _WHOSE_THEN = (
     "What is the {other} of the entity whose {relation} is {value}?",
     "Tell me the {other} of the entity with {relation} {value}.",
 )
+_ALL_PLURAL = (
+    "List all {plural} of {subject}.",
+    "Which {plural} does {subject} have?",
+    "What are the {plural} of {subject}?",
+    "Name {subject}'s {plural}.",
+)
+_COUNT_PLURAL = ("How many {plural} does {subject} have?", "Count the {plural} of {subject}.")
 _ALL = (
     "List every {relation} of {subject}.",
     "Which {relation} entries does {subject} have?",
@@ -119,12 +126,21 @@ def backward(world: World, rng: Random) -> Document:
     """From a value to its subject, and perhaps on from there."""
     claim = world.claim(rng)
     if rng.random() < 0.5:
-        question = rng.choice(_WHOSE).format(value=claim.value, relation=claim.relation)
+        question = _whose(world, claim, rng)
         return dialogue("backward", question, answer(claim.subject, need_subject(claim)), claim, tools=True)
     then = Claim(claim.subject, world.relation(rng), world.lexicon.value(rng))
-    question = rng.choice(_WHOSE_THEN).format(other=then.relation, relation=claim.relation, value=claim.value)
+    nouns = (rng.choice(world.phrasings.nouns(relation)) for relation in (then.relation, claim.relation))
+    question = rng.choice(_WHOSE_THEN).format(other=next(nouns), relation=next(nouns), value=claim.value)
     turn = answer(then.value, need_subject(claim), need(then, 1))
     return dialogue("backward", question, turn, claim, then, tools=True)
+
+
+def _whose(world: World, claim: Claim, rng: Random) -> str:
+    own = world.phrasings.whose(claim.relation)
+    if own and rng.random() < 0.5:
+        return rng.choice(own).replace("{value}", claim.value)
+    noun = rng.choice(world.phrasings.nouns(claim.relation))
+    return rng.choice(_WHOSE).format(value=claim.value, relation=noun)
 
 
 def listing(world: World, rng: Random) -> Document:
@@ -134,12 +150,23 @@ def listing(world: World, rng: Random) -> Document:
     claims = [Claim(subject, relation, value) for value in values]
     step = need_list(subject, relation, values)
     if rng.random() < 0.5:
-        question = rng.choice(_ALL).format(relation=relation, subject=subject)
+        question = _of_several(world, subject, relation, (_ALL, _ALL_PLURAL), rng)
         return dialogue("listing", question, answer("; ".join(values), step), *claims, tools=True)
-    question = rng.choice(_COUNT).format(relation=relation, subject=subject)
+    question = _of_several(world, subject, relation, (_COUNT, _COUNT_PLURAL), rng)
     total = " + ".join("1" for _ in values)
     turn = answer(str(len(values)), step, compute(total, str(len(values)), "Count."))
     return dialogue("listing", question, turn, *claims, tools=True)
+
+
+def _of_several(
+    world: World, subject: str, relation: str, frames: tuple[tuple[str, ...], tuple[str, ...]], rng: Random
+) -> str:
+    """A question in one of the first frames, or of the second, which take the relation's plural where it has one."""
+    plurals = world.phrasings.plurals(relation)
+    if plurals and rng.random() < 0.7:
+        return rng.choice(frames[1]).format(plural=rng.choice(plurals), subject=subject)
+    noun = rng.choice(world.phrasings.nouns(relation))
+    return rng.choice(frames[0]).format(relation=noun, subject=subject)
 
 
 def same(world: World, rng: Random) -> Document:
@@ -154,7 +181,7 @@ def same(world: World, rng: Random) -> Document:
             "Is the {r} of {a} the same as the {r} of {b}?",
             "Do {a} and {b} share their {r}?",
         )
-    ).format(a=first.subject, b=second.subject, r=first.relation)
+    ).format(a=first.subject, b=second.subject, r=rng.choice(world.phrasings.nouns(first.relation)))
     turn = answer(yes_no(value == first.value), need(first), need(second, 1))
     return dialogue("same", question, turn, first, second, tools=True)
 
