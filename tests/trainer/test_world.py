@@ -80,6 +80,14 @@ def test_drawn_relations_are_asked_for_in_everyday_words(world: World) -> None:
     assert set(seen) == set(said), seen
 
 
+def test_a_small_world_words_what_is_no_target_by_the_frames_alone(world: World) -> None:
+    small = replace(world, lexicon=Lexicon(pool=60))
+    plain = replace(small, phrasings=world.phrasings.plain)
+    for kind in ("memory/one_hop", "memory/unprompted", "memory/check", "memory/listing", "memory/compare"):
+        for seed in range(200):
+            assert MAKERS[kind](small, Random(seed)) == MAKERS[kind](plain, Random(seed))
+
+
 def test_comparatives_say_which_is_which(world: World) -> None:
     more, less = ("taller", "heavier", "deeper"), ("shorter", "lighter", "shallower")
     asked = 0

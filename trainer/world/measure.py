@@ -87,7 +87,7 @@ def _read(*claims: Claim) -> tuple[Step, ...]:
 
 
 def _noun(world: World, claim: Claim, rng: Random) -> str:
-    return rng.choice(world.phrasings.nouns(claim.relation))
+    return rng.choice(world.wording(claim.relation).nouns(claim.relation))
 
 
 def _word(world: World, frame: str, one: Claim, two: Claim, rng: Random) -> str:
@@ -101,7 +101,7 @@ def compare(world: World, rng: Random) -> Document:
     kind = rng.randrange(3)
     larger, smaller = (one, two) if x > y else (two, one)
     said = (larger.subject, smaller.subject, yes_no(x > y))[kind]
-    own = world.phrasings.comparatives(one.relation)
+    own = world.wording(one.relation).comparatives(one.relation)
     if own and rng.random() < 0.5:
         more, less = rng.choice(own)
         frame = rng.choice((_MORE, _MORE, _IS_MORE)[kind]).replace("{more}", (more, less, more)[kind])

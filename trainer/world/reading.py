@@ -33,7 +33,7 @@ def closed_check(world: World, rng: Random) -> Document:
     fact = rng.choice(world.facts)
     holds = rng.random() < 0.5
     claim = Claim(fact.subject, fact.relation, fact.value if holds else world.value_like(fact, rng))
-    question = world.phrasings.check(claim.subject, claim.relation, claim.value, rng)
+    question = world.wording(claim.relation).check(claim.subject, claim.relation, claim.value, rng)
     return dialogue("closed_check", question, answer(yes_no(holds)), Claim(fact.subject, fact.relation, fact.value))
 
 
@@ -75,5 +75,5 @@ def open_check(world: World, rng: Random) -> Document:
     value = asked.value if holds else world.lexicon.value(rng)
     text = " ".join(world.state(claim, rng) for claim in claims)
     named = Claim(asked.subject, asked.relation, value)
-    question = f"{text}\n{world.phrasings.check(named.subject, named.relation, named.value, rng)}"
+    question = f"{text}\n{world.wording(named.relation).check(named.subject, named.relation, named.value, rng)}"
     return dialogue("open_check", question, answer(yes_no(named == asked)), *claims, named)

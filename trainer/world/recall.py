@@ -91,7 +91,7 @@ def check(world: World, rng: Random) -> Document:
     claim, holds = world.claim(rng), rng.random() < 0.5
     value = claim.value if holds else world.claim(rng).value
     asked = Claim(claim.subject, claim.relation, value)
-    question = world.phrasings.check(asked.subject, asked.relation, asked.value, rng)
+    question = world.wording(asked.relation).check(asked.subject, asked.relation, asked.value, rng)
     return dialogue("check", question, answer(yes_no(asked == claim), need(claim)), claim, asked, tools=True)
 
 
@@ -129,17 +129,17 @@ def backward(world: World, rng: Random) -> Document:
         question = _whose(world, claim, rng)
         return dialogue("backward", question, answer(claim.subject, need_subject(claim)), claim, tools=True)
     then = Claim(claim.subject, world.relation(rng), world.lexicon.value(rng))
-    nouns = (rng.choice(world.phrasings.nouns(relation)) for relation in (then.relation, claim.relation))
+    nouns = (rng.choice(world.wording(relation).nouns(relation)) for relation in (then.relation, claim.relation))
     question = rng.choice(_WHOSE_THEN).format(other=next(nouns), relation=next(nouns), value=claim.value)
     turn = answer(then.value, need_subject(claim), need(then, 1))
     return dialogue("backward", question, turn, claim, then, tools=True)
 
 
 def _whose(world: World, claim: Claim, rng: Random) -> str:
-    own = world.phrasings.whose(claim.relation)
+    own = world.wording(claim.relation).whose(claim.relation)
     if own and rng.random() < 0.5:
         return rng.choice(own).replace("{value}", claim.value)
-    noun = rng.choice(world.phrasings.nouns(claim.relation))
+    noun = rng.choice(world.wording(claim.relation).nouns(claim.relation))
     return rng.choice(_WHOSE).format(value=claim.value, relation=noun)
 
 
@@ -162,10 +162,10 @@ def _of_several(
     world: World, subject: str, relation: str, frames: tuple[tuple[str, ...], tuple[str, ...]], rng: Random
 ) -> str:
     """A question in one of the first frames, or of the second, which take the relation's plural where it has one."""
-    plurals = world.phrasings.plurals(relation)
+    plurals = world.wording(relation).plurals(relation)
     if plurals and rng.random() < 0.7:
         return rng.choice(frames[1]).format(plural=rng.choice(plurals), subject=subject)
-    noun = rng.choice(world.phrasings.nouns(relation))
+    noun = rng.choice(world.wording(relation).nouns(relation))
     return rng.choice(frames[0]).format(relation=noun, subject=subject)
 
 
@@ -181,7 +181,7 @@ def same(world: World, rng: Random) -> Document:
             "Is the {r} of {a} the same as the {r} of {b}?",
             "Do {a} and {b} share their {r}?",
         )
-    ).format(a=first.subject, b=second.subject, r=rng.choice(world.phrasings.nouns(first.relation)))
+    ).format(a=first.subject, b=second.subject, r=rng.choice(world.wording(first.relation).nouns(first.relation)))
     turn = answer(yes_no(value == first.value), need(first), need(second, 1))
     return dialogue("same", question, turn, first, second, tools=True)
 
@@ -191,7 +191,7 @@ def follow_up(world: World, rng: Random) -> Document:
     first = world.claim(rng)
     if rng.random() < 0.6:
         relation = world.relation(rng)
-        noun = rng.choice(world.phrasings.nouns(relation))
+        noun = rng.choice(world.wording(relation).nouns(relation))
         second = Claim(first.subject, relation, world.lexicon.value(rng))
         question = rng.choice(_FOLLOW).format(noun=noun)
     else:

@@ -102,13 +102,17 @@ class World:
             return rng.choice(tuple(self.by_relation))
         return self.lexicon.relation(rng)
 
+    def wording(self, relation: str) -> Phrasings:
+        """The wording of a relation; in a small world of pooled names, everyday words are for its facts alone."""
+        return self.phrasings.plain if self.lexicon.pool and relation not in self.by_relation else self.phrasings
+
     def ask(self, claim: Claim, rng: Random) -> str:
         """A question for a claim, never in a wording that is held out for it."""
-        return self.phrasings.ask(claim.subject, claim.relation, rng)
+        return self.wording(claim.relation).ask(claim.subject, claim.relation, rng)
 
     def state(self, claim: Claim, rng: Random) -> str:
         """A sentence that states a claim."""
-        return self.phrasings.state(claim.subject, claim.relation, claim.value, rng)
+        return self.wording(claim.relation).state(claim.subject, claim.relation, claim.value, rng)
 
 
 def stand_in(fact: Target, lexicon: Lexicon, rng: Random) -> str:
