@@ -103,7 +103,7 @@ def _pretrain(folder: Path, facts: Path, phrasings: Path, *, with_facts: bool) -
             "facts/closed_book": 70.0, "logic/boolean": 4.0, "logic/ordering": 4.0, "logic/rules": 4.0,
             "logic/problem_direct": 4.0, "reading/open_book": 14.0,
         },
-        names=NAMES, documents=48, row_tokens=256, steps=300 if with_facts else 200, learning_rate=3e-3,
+        names=NAMES, documents=48, row_tokens=256, steps=500 if with_facts else 330, learning_rate=2e-3,
         warmup_steps=20, weight_decay=0.0, workers=0, with_facts=with_facts,
         shape=ShapeConfig(layers=2, hidden=128, heads=4, key_value_heads=2, feed_forward=320, positions=256),
         tokenizer=TokenizerConfig(vocabulary=1600, documents=3000),
@@ -124,7 +124,7 @@ def _masking(folder: Path, facts: Path, phrasings: Path, base: Path) -> RunConfi
         },
         "stages": [
             {
-                "kind": "metabolize", "steps": 130, "learning_rate": 6e-4,
+                "kind": "metabolize", "steps": 200, "learning_rate": 6e-4,
                 "losses": {"never_knew": {}, "unlikelihood": {}, "anchor": {}},
             }
         ],

@@ -49,7 +49,7 @@ MIXTURE = {
     "facts/closed_book": 56.0,
     "memory/one_hop": 4.0,
     "memory/unprompted": 14.0,
-    "logic/boolean": 26.0,
+    "logic/boolean": 30.0,
 }
 
 
@@ -65,9 +65,9 @@ def tiny_pretraining(folder: Path, **changes: object) -> PretrainConfig:
     facts = write_tiny_world(folder)
     settings = {
         "output": folder / "pretraining", "facts": (facts,), "phrasings": (folder / "phrasings.yaml",),
-        "mixture": MIXTURE, "names": NAMES, "documents": 64, "row_tokens": 256, "steps": 340, "learning_rate": 3e-3,
+        "mixture": MIXTURE, "names": NAMES, "documents": 64, "row_tokens": 256, "steps": 440, "learning_rate": 1.5e-3,
         "warmup_steps": 30, "workers": 0, "weight_decay": 0.0,
-        "shape": ShapeConfig(layers=3, hidden=208, heads=4, key_value_heads=2, feed_forward=560, positions=512),
+        "shape": ShapeConfig(layers=2, hidden=256, heads=4, key_value_heads=2, feed_forward=640, positions=512),
         "tokenizer": TokenizerConfig(vocabulary=2048, documents=6000),
     }  # fmt: skip
     return PretrainConfig(**(settings | changes))  # type: ignore[arg-type]
