@@ -1,7 +1,8 @@
 """The trainer's commands, which the composition file puts into `metabolism`.
 
 Each option has an environment variable METABOLISM_<NAME>; `--json` prints one document on standard output, everything
-else goes to standard error. Exit codes: 0 done, 1 the answer is no, 2 wrong use, 3 something outside failed.
+else goes to standard error. Exit codes: 0 done, 1 the answer is no, 2 wrong use, 3 something outside failed, 130 Ctrl-C
+ended it with nothing half done to keep.
 """
 
 import json
