@@ -122,7 +122,9 @@ def test_a_comparison_makes_one_table_with_its_search(micro, tmp_path: Path):
                 "workers": 0,
             },
             "compute": {"device": "cpu"}, "profile": "test", "attacks": "D", "trials": 2,
-            "sequences": {"count": 4, "documents": 4, "steps": 3, "methods": ["base", "kfac"]},
+            "sequences": {
+                "count": 4, "documents": 4, "steps": 80, "learning_rate": 3e-3, "methods": ["base", "kfac"]
+            },
             "vision": {"epochs": 1, "shares": [1.0]},
             "methods": [
                 {"name": "base", "title": "Base", "kind": "none"},
@@ -158,6 +160,7 @@ def test_a_comparison_makes_one_table_with_its_search(micro, tmp_path: Path):
     assert read_report(tmp_path / "out" / "kfac" / "report.json").figure("D.logic") is not None
     learned, half, same, last, again = comparison.sequences  # and not SVD, which was not named
     assert learned.title == "Base, strings learned"
+    assert learned.tokens.value > 0.1, "something was learned by heart"
     edits = ["blocks all, share 0.5", "blocks all, share 1", "blocks 1, share 0.5", "blocks 1, share 1"]
     assert [one.title for one in (half, same, last, again)] == [f"K-FAC, {edit}" for edit in edits]
     for one in (same, again):
