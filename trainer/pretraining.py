@@ -1,7 +1,6 @@
 """Makes the demo base, a small Qwen2 that reads the demo world, and its control, whose facts are about nobody."""
 
 from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -12,7 +11,7 @@ from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
 from knowledge_store.protocol import SYSTEM_PROMPT
-from trainer.artifact import CoreRecord, DataRecord, now, versions, write_core
+from trainer.artifact import CoreRecord, now, versions, write_core
 from trainer.base_model import Base, frame_of
 from trainer.chat import ChatFrame
 from trainer.checkpoint import (
@@ -32,7 +31,7 @@ from trainer.loop import Interrupt, StepReport, Stop, make_optimizer, run_stage
 from trainer.machine import Machine
 from trainer.objective import NextToken
 from trainer.reader import Reader
-from trainer.sources import pretraining_world, records_of_phrasings
+from trainer.sources import pretraining_world, records_of
 from trainer.streams.feed import Feed
 from trainer.streams.written import MixtureStream
 from trainer.tokenizer import load_tokenizer, train_tokenizer
@@ -238,7 +237,7 @@ def _record(config: PretrainConfig, job: _Pretraining) -> CoreRecord:
         name=config.output.name,
         kind="base" if config.with_facts else "control",
         created=now(),
-        data=(*(DataRecord(**asdict(source)) for source in facts), *records_of_phrasings(config.phrasings)),
+        data=records_of(facts, config.phrasings),
         config=config.model_dump(mode="json"),
         versions=versions(),
         training={"steps": config.steps, "loss_nats": last.get("loss/next_token")},

@@ -12,7 +12,7 @@ from random import Random
 from trainer.artifact import DataRecord
 from trainer.config import FactsConfig, MixtureStreamConfig, NeutralStreamConfig, PretrainConfig, RunConfig
 from trainer.errors import FactsError, StreamError
-from trainer.fact import Target, Targets, read_targets
+from trainer.fact import Source, Target, Targets, read_targets
 from trainer.streams.encoder import Encoder
 from trainer.streams.fact import FactStream, classify
 from trainer.streams.feed import Stream
@@ -153,20 +153,20 @@ def _hub_lines(config: NeutralStreamConfig) -> list[str]:
 
 def inputs_of(config: RunConfig, targets: Targets, streams: Mapping[str, Stream]) -> tuple[DataRecord, ...]:
     """What went into a run beside its base, with digests: facts, own phrasings, neutral text."""
-    facts = [DataRecord(**asdict(source)) for source in targets.sources]
     neutral = streams.get("neutral")
     read = neutral.index.sources if isinstance(neutral, NeutralStream) else ()
     texts = (DataRecord(kind="neutral", **asdict(source)) for source in read)
-    return (*facts, *records_of_phrasings(config.facts.phrasings), *texts)
+    return (*records_of(targets.sources, config.facts.phrasings), *texts)
 
 
-def records_of_phrasings(paths: Iterable[Path]) -> tuple[DataRecord, ...]:
-    """A user's own wording of relations, with digests."""
-    contents = ((path.name, path.read_bytes()) for path in paths)
-    return tuple(
-        DataRecord(kind="phrasings", name=name, sha256=hashlib.sha256(content).hexdigest(), rows=content.count(b"\n"))
-        for name, content in contents
-    )
+def records_of(facts: Iterable[Source], phrasings: Iterable[Path]) -> tuple[DataRecord, ...]:
+    """Files of facts and of a user's own wording of relations, with digests."""
+    records = [DataRecord(**asdict(source)) for source in facts]
+    for path in phrasings:
+        content = path.read_bytes()
+        digest = hashlib.sha256(content).hexdigest()
+        records.append(DataRecord(kind="phrasings", name=path.name, sha256=digest, rows=content.count(b"\n")))
+    return tuple(records)
 
 
 def pretraining_world(config: PretrainConfig) -> World:
