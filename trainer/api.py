@@ -19,7 +19,7 @@ from transformers import PreTrainedModel
 from trainer.base_model import load_shape
 from trainer.canary import Canaries
 from trainer.config import BaseConfig, PerturbStage, RunConfig, parse_config
-from trainer.errors import CollapseError, ConfigError, FactsError, StoppedError
+from trainer.errors import ConfigError, FactsError, RetentionError, StoppedError
 from trainer.perturb import PARTS, has_target, patterns_of
 from trainer.run import start_run
 
@@ -132,7 +132,7 @@ class RegenerativeUnlearning:
 
         Raises:
             StoppedError: the run was interrupted; its checkpoint and how to go on are named.
-            CollapseError: `strict`, and too many facts are left; the core stays for inspection.
+            RetentionError: `strict`, and too many facts are left; the core stays for inspection.
             FactsError: no facts are named, and there is no folder of them.
             TrainerError: as `trainer.run.start_run`.
         """
@@ -150,7 +150,7 @@ class RegenerativeUnlearning:
             )
         core = _logic_core(finished.core, finished.canaries, self.target_retention)
         if strict and not core.reached:
-            raise CollapseError(
+            raise RetentionError(
                 f"{core.factual_retention:.0%} of the facts are left, {self.target_retention:.0%} were allowed; "
                 f"raise the noise or the steps. The core is in {core.folder}"
             )

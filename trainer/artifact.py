@@ -19,8 +19,8 @@ from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from knowledge_store.protocol import PROTOCOL_VERSION
-from trainer.checkpoint import room
 from trainer.errors import ArtifactError, RunExistsError
+from trainer.files import room, write_whole
 
 RECORD = "core.json"
 _PACKAGES = ("digital-metabolism", "torch", "transformers", "tokenizers", "accelerate", "peft", "safetensors")
@@ -158,10 +158,8 @@ def write_report(folder: Path, report: dict[str, Any]) -> CoreRecord:
         ArtifactError: there is no record, or it cannot be written.
     """
     record = read_record(folder).model_copy(update={"report": report})
-    draft = folder / f".{RECORD}.part"
     try:
-        draft.write_text(record.model_dump_json(indent=2) + "\n", encoding="utf-8")
-        draft.replace(folder / RECORD)
+        write_whole(folder / RECORD, record.model_dump_json(indent=2) + "\n")
     except OSError as error:
         raise ArtifactError(f"cannot write {folder / RECORD}: {error.strerror}") from error
     return record

@@ -4,13 +4,12 @@ A checkpoint is a folder with the tensors (`state.pt`) and what they mean (`stat
 It is written beside its place and moved there in one step, so a crash or a full disk leaves the earlier ones whole.
 """
 
-import contextlib
 import hashlib
 import json
 import os
 import random
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -23,8 +22,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from trainer.errors import CheckpointError
+from trainer.files import room
 
 _PREFIX = "step-"
+KEPT = "what is written is whole, what came after the last checkpoint is computed again"
+"""What a full disk leaves of a run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,31 +102,6 @@ def save_checkpoint(
         (gone / "state.json").unlink(missing_ok=True)  # first, so that what is half gone is no checkpoint
         shutil.rmtree(gone, ignore_errors=True)
     return place
-
-
-@contextlib.contextmanager
-def writing(folder: Path, way_on: Callable[[], str]) -> Iterator[None]:
-    """Around all that writes into a run's folder: a full disk or a missing permission is said, with the way on.
-
-    Raises:
-        CheckpointError: the disk is full or not writable.
-    """
-    try:
-        yield
-    except OSError as error:
-        raise CheckpointError(
-            f"cannot write into {folder}, with {room(folder)}: {error}; make room and {way_on()}; what is written is "
-            "whole, what came after the last checkpoint is computed again"
-        ) from error
-
-
-def room(folder: Path) -> str:
-    """How much space is left where a folder is, or is to be, in words."""
-    there = next((place for place in (folder, *folder.absolute().parents) if place.is_dir()), Path())
-    try:
-        return f"{shutil.disk_usage(there).free / 2**20:.0f} MiB free on its disk"
-    except OSError:
-        return "unknown space on its disk"
 
 
 def last_checkpoint(folder: Path) -> Path | None:

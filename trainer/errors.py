@@ -9,6 +9,7 @@ TrainerError
 ├── CheckpointError     a checkpoint that cannot be written or is damaged
 ├── RunExistsError      a folder that holds a run already; nothing was overwritten
 ├── CollapseError       the watchdog stopped a run; the last checkpoint is named
+├── RetentionError      a run left more facts than were allowed; its core is named
 ├── StoppedError        a run was stopped from outside before it had a core; the way on is named
 ├── NotFiniteError      a loss or a gradient became NaN or infinite
 ├── OutOfMemoryError    the device's memory is spent; says what to lower
@@ -50,6 +51,10 @@ class RunExistsError(TrainerError):
 
 class CollapseError(TrainerError):
     """The watchdog stopped the run."""
+
+
+class RetentionError(TrainerError):
+    """More facts are left in a core than were allowed; it stays for inspection."""
 
 
 class StoppedError(TrainerError):

@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from trainer.canary import Canaries
 from trainer.checkpoint import Cursor
+from trainer.files import write_whole
 from trainer.loop import StepReport
 
 Row = dict[str, float | str | None]
@@ -90,7 +91,7 @@ class Logbook:
     def write(self) -> None:
         """Write the history down."""
         if self.writes:
-            self._path.write_text("".join(json.dumps(row) + "\n" for row in self.history), encoding="utf-8")
+            write_whole(self._path, "".join(json.dumps(row) + "\n" for row in self.history))
 
     def _note(self, step: int, values: Mapping[str, float]) -> None:
         if self._board is not None:

@@ -15,17 +15,18 @@ from trainer.artifact import CoreRecord, now, versions, write_core
 from trainer.base_model import Base, frame_of
 from trainer.chat import ChatFrame
 from trainer.checkpoint import (
+    KEPT,
     Cursor,
     last_checkpoint,
     load_checkpoint,
     random_state,
     restore_random_state,
     save_checkpoint,
-    writing,
 )
 from trainer.config import PretrainConfig, ShapeConfig, TokenizerConfig, TrainingStage
-from trainer.errors import BaseModelError, FeedError, NotFiniteError, OutOfMemoryError, RunExistsError
+from trainer.errors import BaseModelError, CheckpointError, FeedError, NotFiniteError, OutOfMemoryError, RunExistsError
 from trainer.fact import read_targets
+from trainer.files import write_whole, writing
 from trainer.logbook import Logbook
 from trainer.loop import Interrupt, StepReport, Stop, make_optimizer, run_stage
 from trainer.machine import Machine
@@ -62,7 +63,7 @@ def pretrain(config: PretrainConfig) -> Path | None:
         RunExistsError: the output folder holds a finished base, or the work of another config.
         TrainerError: what went wrong and what to do.
     """
-    with writing(config.output, lambda: "run the same command again"):
+    with writing(config.output, lambda: f"run the same command again; {KEPT}", CheckpointError):
         return _pretrain(config)
 
 
@@ -93,12 +94,10 @@ def _pretrain(config: PretrainConfig) -> Path | None:
 
 def _claim(config: PretrainConfig) -> None:
     """Mark the output folder as this config's."""
-    mark, draft = config.output / "pretrain.json", config.output / ".pretrain.json.part"
+    mark = config.output / "pretrain.json"
     if mark.exists() and _work_of(mark.read_bytes()) != _work_of(config.model_dump_json()):
         raise RunExistsError(f"{config.output} holds the work of another config; choose another output")
-    config.output.mkdir(parents=True, exist_ok=True)
-    draft.write_text(config.model_dump_json(indent=2), encoding="utf-8")
-    draft.replace(mark)
+    write_whole(mark, config.model_dump_json(indent=2))
 
 
 def _work_of(content: bytes | str) -> dict[str, Any] | None:

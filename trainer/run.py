@@ -28,6 +28,7 @@ from trainer.average import Average, mean_weights
 from trainer.base_model import Base, load_base
 from trainer.canary import Canaries, CanarySet, canary_set
 from trainer.checkpoint import (
+    KEPT,
     Checkpoint,
     Cursor,
     last_checkpoint,
@@ -39,7 +40,6 @@ from trainer.checkpoint import (
     save_checkpoint,
     save_weights,
     step_of,
-    writing,
 )
 from trainer.config import (
     AverageStage,
@@ -60,6 +60,7 @@ from trainer.errors import (
 )
 from trainer.fact import Target, Targets
 from trainer.figure import draw_figures, keep_figure
+from trainer.files import write_whole, writing
 from trainer.inquiry import Known, know
 from trainer.logbook import Logbook, last_look
 from trainer.loop import Interrupt, StepReport, Stop, make_optimizer, run_stage
@@ -172,7 +173,7 @@ def start_run(config: RunConfig) -> Finished:
             "or choose another output"
         )
     prepared = prepare(config)
-    with writing(config.output, lambda: _way_on(config.output)):
+    with writing(config.output, lambda: _way_on(config.output), CheckpointError):
         if prepared.machine.is_main:
             _write_run(prepared)
         prepared.machine.wait()
@@ -201,27 +202,25 @@ def resume_run(folder: Path, *, step: int | None = None) -> Finished:
     if not places and step is not None:
         raise CheckpointError(f"{folder} has no checkpoint of step {step}")
     prepared = prepare(config, known)
-    with writing(folder, lambda: _way_on(folder)):
+    with writing(folder, lambda: _way_on(folder), CheckpointError):
         return _Run(prepared, load_checkpoint(places[-1]) if places else None).go()
 
 
 def _way_on(folder: Path) -> str:
-    return f"go on by `metabolism resume {folder}`" if (folder / RUN_FILE).exists() else "start the run again"
+    again = f"go on by `metabolism resume {folder}`" if (folder / RUN_FILE).exists() else "start the run again"
+    return f"{again}; {KEPT}"
 
 
 def _write_run(prepared: Prepared) -> None:
     folder = prepared.config.output
-    folder.mkdir(parents=True, exist_ok=True)
     known = prepared.known
     asked = {
         "known": [asdict(fact) for fact in known.facts],
         "unknown": [asdict(fact) for fact in known.unknown],
         "wordings": known.wordings,
     }
-    (folder / TARGETS_FILE).write_text(json.dumps(asked), encoding="utf-8")
-    draft = folder / f".{RUN_FILE}.part"
-    draft.write_text(prepared.config.model_dump_json(indent=2), encoding="utf-8")
-    draft.replace(folder / RUN_FILE)  # last, and in one step: where it stands, the run can be resumed
+    write_whole(folder / TARGETS_FILE, json.dumps(asked))
+    write_whole(folder / RUN_FILE, prepared.config.model_dump_json(indent=2))  # last: where it stands, it is resumed
 
 
 class _Run:

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from fnmatch import fnmatchcase
@@ -13,6 +12,7 @@ from trainer.artifact import DataRecord
 from trainer.config import FactsConfig, MixtureStreamConfig, NeutralStreamConfig, PretrainConfig, RunConfig
 from trainer.errors import FactsError, StreamError
 from trainer.fact import Source, Target, Targets, read_targets
+from trainer.files import write_whole
 from trainer.streams.encoder import Encoder
 from trainer.streams.fact import FactStream, classify
 from trainer.streams.feed import Stream
@@ -122,13 +122,9 @@ def neutral_files(config: NeutralStreamConfig, folder: Path, draft: Path | None 
         return (folder / name,)
     place = (draft or folder) / name
     lines = _hub_lines(config)
-    part = place.with_name(f".{name}.{os.getpid()}.part")  # several processes may write the same
     try:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        part.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-        part.replace(place)
+        write_whole(place, "".join(f"{line}\n" for line in lines))
     except OSError as error:
-        part.unlink(missing_ok=True)
         raise StreamError(f"cannot write the text of {config.dataset!r} into {place}: {error.strerror}") from error
     return (place,)
 

@@ -11,7 +11,7 @@ from trainer import api
 from trainer.api import RegenerativeUnlearning
 from trainer.canary import Canaries
 from trainer.config import MetabolizeStage, PerturbStage
-from trainer.errors import BaseModelError, CollapseError, ConfigError, FactsError, StoppedError
+from trainer.errors import BaseModelError, ConfigError, FactsError, RetentionError, StoppedError
 from trainer.run import Finished
 
 SMALL: dict[str, Any] = {
@@ -165,7 +165,7 @@ def test_adoption_is_opening_a_chain_and_is_not_a_lookup(raw_base: Path, monkeyp
     core = unlearning.extract_logic_core()
     assert (core.cot_adoption_rate, core.lookup_rate) == (0.75, 0.25)
     assert not core.reached
-    with pytest.raises(CollapseError, match="50% of the facts are left, 7% were allowed"):
+    with pytest.raises(RetentionError, match="50% of the facts are left, 7% were allowed"):
         unlearning.extract_logic_core(strict=True)
 
 

@@ -45,6 +45,7 @@ from trainer.evaluate.report import Report, write_report
 from trainer.evaluate.run import Field as Models
 from trainer.evaluate.run import Request, examine, read_exam, say, write_up
 from trainer.fact import Source
+from trainer.files import write_whole
 from trainer.run import prepare
 from trainer.streams.encoder import Encoder
 
@@ -197,8 +198,7 @@ def _labels(config: CompareConfig) -> tuple[VisionRow, ...]:
 
 def _write(comparison: Comparison, config: CompareConfig) -> None:
     """What is known so far; a comparison that is stopped keeps its finished rows."""
-    config.output.mkdir(parents=True, exist_ok=True)
-    (config.output / RESULT).write_text(comparison.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    write_whole(config.output / RESULT, comparison.model_dump_json(indent=1) + "\n")
 
 
 def _set_up(config: CompareConfig) -> _Bench:

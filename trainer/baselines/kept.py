@@ -11,6 +11,7 @@ from typing import Generic, TypeVar
 from pydantic import ValidationError
 
 from trainer.config import Strict
+from trainer.files import write_whole
 
 T = TypeVar("T")
 
@@ -36,10 +37,7 @@ def kept_or_made(kind: type[T], path: Path, made_of: str, make: Callable[[], T])
         if kept.made_of == made_of:
             return kept.part
     part = make()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.part")
-    draft.write_text(file(made_of=made_of, part=part).model_dump_json() + "\n", encoding="utf-8")
-    draft.replace(path)
+    write_whole(path, file(made_of=made_of, part=part).model_dump_json() + "\n")
     return part
 
 

@@ -99,16 +99,16 @@ def evaluate(
     from trainer.evaluate.report import summarize, write_report, write_summary
     from trainer.evaluate.run import Request, evaluate
     from trainer.evaluate.wording import headline
+    from trainer.files import claim, writing
 
     request = Request(
         core, base, files_of(facts), PROFILES[profile_name], control, files_of(kept), phrasings, held_out, names, seed,
         device, attacks, tasks,
     )  # fmt: skip
     with reporting("nothing was written"):
+        with writing(out, lambda: "run it again, or choose another folder by --out; nothing was measured yet"):
+            claim(out)
         report = evaluate(request)
-    written = [write_report(report, out), write_page(report, out, core), write_card(report, out, core)]
-    if write_summary(report, core):
-        written.append(core / "core.json")
     if as_json:
         click.echo(json.dumps(summarize(report)))
     else:
@@ -116,6 +116,14 @@ def evaluate(
             mark = "no power" if verdict.vacuous else "within  " if verdict.passed else "OUTSIDE "
             click.echo(f"{mark} {verdict.measure:20} {verdict.reason}")
         click.echo(f"{'PASSED' if report.passed else 'FAILED'}: {headline(report)}")
+    left = "the figures above are what is left of it"
+    with (
+        reporting(f"the report is not written, or not all of it; {left}"),
+        writing(out, lambda: f"evaluate again; {left}"),
+    ):
+        written = [write_report(report, out), write_page(report, out, core), write_card(report, out, core)]
+        if write_summary(report, core):
+            written.append(core / "core.json")
     click.echo(f"wrote {', '.join(map(str, written))}", err=True)
     sys.exit(0 if report.passed else 1)
 

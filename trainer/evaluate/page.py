@@ -15,6 +15,7 @@ from trainer.evaluate.plot import Plot, plots_of
 from trainer.evaluate.report import Figure, Report
 from trainer.evaluate.wording import caution, headline, reference_name
 from trainer.figure import TRAINING_FIGURE, caption_of
+from trainer.files import write_whole
 
 PAGE_NAME = "report.html"
 CARD_NAME = "report.md"
@@ -34,20 +35,16 @@ class Inside:
 
 def write_page(report: Report, folder: Path, core: Path | None = None) -> Path:
     """Write `report.html`, with the figure of its training where the core's folder has one."""
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / PAGE_NAME
-    path.write_text(render_page(report, core), encoding="utf-8")
-    return path
+    return write_whole(folder / PAGE_NAME, render_page(report, core))
 
 
 def write_card(report: Report, folder: Path, core: Path | None = None) -> Path:
     """Write `report.md` and beside it the plots that it shows, `A-1.svg` and so on, and the core's own figure."""
-    folder.mkdir(parents=True, exist_ok=True)
     named: list[_Section] = []
     for attack, plots, rows in _sections(report):
         files = [(f"{attack.value}-{place}.svg", plot) for place, plot in enumerate(plots, 1)]
         for name, plot in files:
-            (folder / name).write_text(plot.svg, encoding="utf-8")
+            write_whole(folder / name, plot.svg)
         named.append((attack, [(name, plot.caption) for name, plot in files], rows))
     figure, inside = _figure_of(core), None
     if figure is not None:
@@ -55,9 +52,7 @@ def write_card(report: Report, folder: Path, core: Path | None = None) -> Path:
         if not (kept.exists() and kept.samefile(figure)):
             shutil.copyfile(figure, kept)
         inside = Inside(TRAINING_FIGURE, caption_of(figure))
-    path = folder / CARD_NAME
-    path.write_text(_render("report.md.jinja", report, named, inside), encoding="utf-8")
-    return path
+    return write_whole(folder / CARD_NAME, _render("report.md.jinja", report, named, inside))
 
 
 def render_page(report: Report, core: Path | None = None) -> str:

@@ -18,6 +18,7 @@ from trainer.evaluate.measure import MEASURES
 from trainer.evaluate.outcome import Curve, Ledger, Outcomes, Role
 from trainer.evaluate.profile import ProfileName
 from trainer.evaluate.statistic import interval
+from trainer.files import write_whole
 
 REPORT_VERSION: Literal[1] = 1
 REPORT_NAME = "report.json"
@@ -173,10 +174,7 @@ def write_report(report: Report, folder: Path) -> Path:
     """Write `report.json`, having checked that what is written can be read back."""
     text = report.model_dump_json(indent=1) + "\n"
     Report.model_validate_json(text)
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / REPORT_NAME
-    path.write_text(text, encoding="utf-8")
-    return path
+    return write_whole(folder / REPORT_NAME, text)
 
 
 def read_report(path: Path) -> Report:
