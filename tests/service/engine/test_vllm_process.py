@@ -52,7 +52,13 @@ async def until(condition: Callable[[], bool], timeout_s: float = 15.0) -> None:
 
 
 def gone(processes: list[psutil.Process]) -> bool:
-    return all(not it.is_running() or it.status() == psutil.STATUS_ZOMBIE for it in processes)
+    def ended(process: psutil.Process) -> bool:
+        try:
+            return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+        except psutil.NoSuchProcess:  # it ended between the two questions
+            return True
+
+    return all(map(ended, processes))
 
 
 async def one_token(engine: Engine) -> tuple[int, ...]:
