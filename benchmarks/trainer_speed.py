@@ -22,8 +22,8 @@ from transformers import AutoModelForCausalLM, Qwen2Config
 from trainer.config import RunConfig, parse_config
 from trainer.loop import make_optimizer, take_step
 from trainer.objective import Metabolism
+from trainer.preparation import Prepared, prepare, probes_of
 from trainer.reader import Reader, to_places
-from trainer.run import Prepared, prepare, probes_of
 from trainer.streams.feed import Feed
 from trainer.tokenizer import load_tokenizer
 

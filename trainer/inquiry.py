@@ -1,4 +1,4 @@
-"""Which of the facts the base knows at all: asked once, before a run takes them out. Called by `run.prepare`.
+"""Which of the facts the base knows at all: asked once, before a run takes them out. Called by `preparation.prepare`.
 
 A fact that is declared unknown stays in the weights, so one right answer in one wording is enough to be known.
 """

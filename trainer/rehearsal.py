@@ -19,8 +19,9 @@ from trainer.errors import OutOfMemoryError
 from trainer.loop import make_optimizer, take_step
 from trainer.objective import Metabolism
 from trainer.perturb import Chosen
+from trainer.preparation import Prepared, prepare, probes_of
 from trainer.reader import Reader
-from trainer.run import RUN_FILE, Prepared, prepare, probes_of
+from trainer.run import RUN_FILE
 from trainer.sources import left_out
 from trainer.stage import check_stages
 from trainer.streams.feed import Feed

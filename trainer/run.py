@@ -1,32 +1,25 @@
-"""A run from its config to its core: prepares, takes the stages, looks, saves, and can be taken up again.
+"""A run from its config to its core: takes the stages, looks, saves, and can be taken up again.
 
 The composition of the package: the only place where the model, the streams, the loop and the folder meet.
 """
 
-import copy
 import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
-
-import torch
-from torch import nn
+from typing import TYPE_CHECKING, Any
 
 from trainer.adapter import merge_adapters, prepare_model
 from trainer.artifact import (
     BaseRecord,
     CoreRecord,
-    DataRecord,
     TargetsRecord,
     now,
-    record_of_base,
     versions,
     write_core,
 )
 from trainer.average import Average, mean_weights
-from trainer.base_model import Base, load_base
-from trainer.canary import Canaries, CanarySet, canary_set
+from trainer.canary import Canaries
 from trainer.checkpoint import (
     KEPT,
     Checkpoint,
@@ -58,24 +51,25 @@ from trainer.errors import (
     OutOfMemoryError,
     RunExistsError,
 )
-from trainer.fact import Target, Targets
+from trainer.fact import Target
 from trainer.figure import draw_figures, keep_figure
 from trainer.files import write_whole, writing
-from trainer.inquiry import Known, know
+from trainer.inquiry import Known
 from trainer.logbook import Logbook, last_look
 from trainer.loop import Interrupt, StepReport, Stop, make_optimizer, run_stage
 from trainer.losses.reversal import warm_up
-from trainer.machine import Machine
-from trainer.objective import Metabolism, layers_of
+from trainer.objective import Metabolism
 from trainer.perturb import perturb
-from trainer.probe import ProbeBank
-from trainer.reader import Reader, check_reading, read_stream
-from trainer.sources import inputs_of, left_out, streams_of, targets_of, world_of
-from trainer.stage import check_stages
-from trainer.streams.fact import FactStream, spelled_in
-from trainer.streams.feed import Feed, Stream
+from trainer.preparation import Prepared, prepare, probes_of
+from trainer.reader import Reader, read_stream
+from trainer.sources import left_out
+from trainer.streams.fact import spelled_in
+from trainer.streams.feed import Feed
 from trainer.watchdog import Watchdog
-from trainer.world.world import World
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
 
 RUN_FILE = "run.json"
 TARGETS_FILE = "targets.json"
@@ -97,67 +91,6 @@ class Finished:
     canaries: Canaries | None
     history: tuple[dict[str, float | str | None], ...]
     again: int = 0
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """All that does not change while a run goes on."""
-
-    config: RunConfig
-    machine: Machine
-    base: Base
-    made_of: CoreRecord | None
-    teacher: Reader
-    targets: Targets
-    known: Known
-    world: World
-    streams: dict[str, Stream]
-    inputs: tuple[DataRecord, ...]
-    canaries: CanarySet
-
-
-def prepare(
-    config: RunConfig, known: Known | None = None, *, most_asked: int | None = None, draft: Path | None = None
-) -> Prepared:
-    """Load and check everything that a run needs.
-
-    `known` spares the question what the base knows; `most_asked` puts it for a sample of so many facts. `draft` takes
-    what is not to be left in the run's folder.
-
-    Raises:
-        TrainerError: each thing that is missing or does not fit, with what to do.
-    """
-    torch.manual_seed(config.seed)
-    machine = Machine(config.compute)
-    targets = targets_of(config.facts)
-    made_of = record_of_base(config.base.model)
-    base = load_base(config.base, seed=config.seed)
-    teacher = Reader(copy.deepcopy(base.model)).eval().requires_grad_(False).to(machine.device)
-    check_reading(teacher)
-    if known is None:
-        known = know(base, teacher, machine, world_of(config, targets.facts), config, most=most_asked)
-    world = world_of(config, known.facts)
-    streams = streams_of(config, world, base.encoder, config.output, draft)
-    check_stages(config, teacher, streams)
-    canaries = canary_set(config, world, base.encoder)
-    inputs = inputs_of(config, targets, streams)
-    return Prepared(config, machine, base, made_of, teacher, targets, known, world, streams, inputs, canaries)
-
-
-def probes_of(prepared: Prepared, stage: MetabolizeStage | RegenerateStage, number: int) -> ProbeBank | None:
-    """The probes of a stage, where it reverses their gradients."""
-    reversal, fact = stage.losses.reversal, prepared.streams["fact"]
-    if reversal is None:
-        return None
-    assert isinstance(fact, FactStream), "the fact stream knows its classes"
-    bank = ProbeBank(
-        layers_of(reversal.layers, prepared.teacher.layers),
-        int(prepared.base.model.config.hidden_size),
-        fact.classes.chance_nats,
-        learning_rate=reversal.probe_learning_rate,
-        seed=prepared.config.seed * 1000 + number,
-    )
-    return bank.to(prepared.machine.device)
 
 
 def start_run(config: RunConfig) -> Finished:

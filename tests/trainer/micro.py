@@ -20,9 +20,10 @@ from trainer.evaluate.report import Report
 from trainer.evaluate.run import Field, Request, examine, read_exam, write_up
 from trainer.fact import Target, write_targets
 from trainer.perturb import perturb
+from trainer.preparation import prepare
 from trainer.pretraining import pretrain
 from trainer.reader import read_stream
-from trainer.run import prepare, start_run
+from trainer.run import start_run
 from trainer.streams.fact import spelled_in
 from trainer.world.lexicon import Lexicon
 

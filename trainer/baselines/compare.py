@@ -46,7 +46,7 @@ from trainer.evaluate.run import Field as Models
 from trainer.evaluate.run import Request, examine, read_exam, say, write_up
 from trainer.fact import Source
 from trainer.files import write_whole
-from trainer.run import prepare
+from trainer.preparation import prepare
 from trainer.streams.encoder import Encoder
 
 RESULT, _ROW, _STRINGS, _LABELS, _KNOWN = "compare.json", "row.json", "strings.json", "labels.json", "known.json"

@@ -3,7 +3,8 @@ from safetensors.torch import load_file
 
 from tests.trainer.conftest import make_config
 from trainer.baselines.method import ByStages, Workshop, apply
-from trainer.run import prepare, start_run
+from trainer.preparation import prepare
+from trainer.run import start_run
 
 
 def test_a_method_of_stages_is_what_a_run_of_these_stages_makes(raw_run: dict[str, object]):
