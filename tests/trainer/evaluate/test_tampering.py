@@ -55,4 +55,4 @@ def test_an_average_lies_in_the_middle(micro):
 
 def _distance(one, other):
     pairs = zip(one.parameters(), other.parameters(), strict=True)
-    return sum(float((a - b).square().sum()) for a, b in pairs)
+    return sum(float((a - b).detach().square().sum()) for a, b in pairs)
