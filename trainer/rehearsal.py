@@ -11,10 +11,11 @@ from typing import Any
 
 import psutil
 import torch
+from tqdm import tqdm
 
 from trainer.adapter import prepare_model
 from trainer.average import Average
-from trainer.config import MetabolizeStage, RegenerateStage, RunConfig, TrainingStage
+from trainer.config import LossesConfig, MetabolizeStage, RegenerateStage, RunConfig, TrainingStage
 from trainer.errors import OutOfMemoryError
 from trainer.loop import make_optimizer, take_step
 from trainer.objective import Metabolism
@@ -34,7 +35,8 @@ _GIB = 2**30
 
 @dataclass(frozen=True, slots=True)
 class StageRehearsal:
-    """Dry steps of one stage. The time a step is that of the second, which finds everything warm.
+    """Dry steps of one stage, or of an earlier one that computes the same. The time a step is that of the second, which
+    finds everything warm.
 
     `total_s` holds the stage's looks as well; not checkpoints, nor waiting for batches.
     """
@@ -140,8 +142,7 @@ def rehearse(config: RunConfig) -> Rehearsal:
         prepared = prepare(config, most_asked=_MOST_ASKED, draft=Path(draft))
         chosen = check_stages(config, prepared.teacher, prepared.streams, reads=True)
         look_s = _time_look(prepared)
-        stages = tuple(_dry_steps(prepared, number, look_s) for number, stage in enumerate(config.stages)
-                       if isinstance(stage, TrainingStage))  # fmt: skip
+        stages = _rehearse_stages(prepared, look_s)
     known, facts, worded = prepared.known, len(prepared.targets.facts), set(prepared.world.phrasings.relations)
     parameters = sum(weight.numel() for weight in prepared.base.model.parameters())
     return Rehearsal(
@@ -197,10 +198,29 @@ def _time_look(prepared: Prepared) -> float:
     return time.perf_counter() - started
 
 
-def _dry_steps(prepared: Prepared, number: int, look_s: float) -> StageRehearsal:
+def _rehearse_stages(prepared: Prepared, look_s: float) -> tuple[StageRehearsal, ...]:
+    stages = [
+        (n, stage)
+        for n, stage in enumerate(prepared.config.stages)
+        if isinstance(stage, MetabolizeStage | RegenerateStage)
+    ]
+    tried: dict[tuple[LossesConfig, bool], tuple[dict[str, float], float]] = {}
+    found = []
+    for number, stage in tqdm(stages, "dry steps", unit="stage", disable=None):
+        work = (stage.losses, stage.average is None)
+        if work not in tried:
+            tried[work] = _dry_steps(prepared, stage, number)
+        losses, step_s = tried[work]
+        looks = (stage.steps - 1) // prepared.config.watch.every + 1
+        found.append(StageRehearsal(f"{stage.kind} {number}", losses, step_s, step_s * stage.steps + look_s * looks))
+    return tuple(found)
+
+
+def _dry_steps(
+    prepared: Prepared, stage: MetabolizeStage | RegenerateStage, number: int
+) -> tuple[dict[str, float], float]:
+    """The losses of the second dry step, and how long it took."""
     config, machine = prepared.config, prepared.machine
-    stage = config.stages[number]
-    assert isinstance(stage, MetabolizeStage | RegenerateStage), "no other stage takes steps"
     reader = Reader(prepare_model(prepared.base.model, config)).to(machine.device).train()
     before = {name: weight.detach().to("cpu", copy=True) for name, weight in reader.state_dict().items()}
     objective = Metabolism(stage.losses, prepared.teacher, probes_of(prepared, stage, number))
@@ -223,5 +243,4 @@ def _dry_steps(prepared: Prepared, number: int, look_s: float) -> StageRehearsal
         ) from error
     finally:
         reader.load_state_dict(before)
-    looks = (stage.steps - 1) // config.watch.every + 1
-    return StageRehearsal(f"{stage.kind} {number}", losses, elapsed_s, elapsed_s * stage.steps + look_s * looks)
+    return losses, elapsed_s

@@ -43,6 +43,20 @@ def test_check_tells_what_a_run_needs_and_changes_nothing(run_file: Path, tmp_pa
     assert "facts: 200, known to the base or not" in CliRunner().invoke(check, [str(run_file)]).stdout
 
 
+def test_check_tries_stages_that_compute_the_same_once(run_file: Path, raw_run: Settings) -> None:
+    short, again = (
+        {"kind": "regenerate", "steps": steps, "learning_rate": rate} for steps, rate in ((3, 1e-3), (5, 1e-4))
+    )
+    other = short | {"losses": {"anchor": {}}}
+    run_file.write_text(yaml.safe_dump(raw_run | {"stages": [short, again, other]}), encoding="utf-8")
+    done = CliRunner().invoke(check, [str(run_file), "--json"])
+    assert done.exit_code == 0, done.output
+    first, second, third = json.loads(done.stdout)["stages"]
+    assert (first["step_s"], first["losses"]) == (second["step_s"], second["losses"])
+    assert second["total_s"] - first["total_s"] == pytest.approx(2 * first["step_s"])
+    assert third["losses"].keys() != first["losses"].keys()
+
+
 def test_check_asks_a_stated_sample_of_very_many_facts(
     run_file: Path, raw_run: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
