@@ -100,11 +100,12 @@ def _relearn(exam: Exam, one: Examinee, table: Table, steps: int, count: int, ra
     profile = replace(QUICK_PROFILE, relearn_batch=32, batch=batch)
     way = Relearning("C.relearn", steps, rate)
     examples = facts_stream(exam, one, shown)
-    trial = relearn(exam, one, examples, asked[:count], way, profile, stand_ins=True)
+    trial = relearn(exam, one, examples, asked[:count], shown[:count], way, profile, stand_ins=True)
     for step, right, guessed in zip(trial.steps, trial.right, trial.guessed, strict=True):
         say(f"relearning step {step}: {sum(right) / len(right):.3f}, of nobody {sum(guessed) / len(guessed):.3f}")
     _enter(table, f"other half after {steps} steps of relearning", trial.best(trial.right))
     _enter(table, "the same about nobody", trial.best(trial.guessed))
+    _enter(table, "the half that was shown", trial.best(trial.shown))
 
 
 def _enter(table: Table, name: str, outcomes: Sequence[bool]) -> None:

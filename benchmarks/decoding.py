@@ -9,6 +9,7 @@ import json
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import click
@@ -39,11 +40,11 @@ def main(core: Path, facts: tuple[Path, ...], questions: int, turns: int) -> Non
     for skill, kinds in (("arithmetic", ARITHMETIC), ("logic", LOGIC), ("reading", READING)):
         tasks = draw_tasks(exam, kinds, questions)
         prompts = [one.encode(one.render(task.prompt)) for task in tasks]
-        ours, theirs, made, reference = [], [], [], []
+        ours, theirs = [], []
         for _ in range(turns):
-            seconds, made = _timed(lambda asked=prompts: _ours(one, asked))
+            seconds, made = _timed(partial(_ours, one, prompts))
             ours.append(seconds)
-            seconds, reference = _timed(lambda asked=prompts: _theirs(one, asked))
+            seconds, reference = _timed(partial(_theirs, one, prompts))
             theirs.append(seconds)
         ratio = statistics.median(their / our for our, their in zip(ours, theirs, strict=True))
         same = sum(mine == other for mine, other in zip(made, reference, strict=True))

@@ -41,6 +41,7 @@ class Collector:
     def judge(self, draft: Draft, _generation: Generation) -> Verdict:
         """Keep `draft`."""
         self.drafts.setdefault(draft.question, replace(draft, calls=tuple(draft.calls)))
+        return None
 
 
 @click.command()

@@ -76,7 +76,8 @@ class Difference:
     def is_tie(self) -> bool:
         """Whether the two logits are within two steps of bfloat16."""
         larger = max(map(abs, self.logits))
-        return abs(self.logits[0] - self.logits[1]) <= 2 * _BF16_STEP * 2 ** math.floor(math.log2(larger))
+        step = math.ldexp(_BF16_STEP, math.floor(math.log2(larger)))
+        return abs(self.logits[0] - self.logits[1]) <= 2 * step
 
 
 @click.command()

@@ -11,7 +11,7 @@ import argparse
 import json
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import median
 
@@ -24,6 +24,7 @@ from trainer.loop import make_optimizer, take_step
 from trainer.objective import Metabolism
 from trainer.preparation import Prepared, prepare, probes_of
 from trainer.reader import Reader, to_places
+from trainer.streams.batch import Batch
 from trainer.streams.feed import Feed
 from trainer.tokenizer import load_tokenizer
 
@@ -32,7 +33,8 @@ _COLD = 2  # first steps, which find caches empty
 _SHAPES = {
     "qwen2.5-0.5b": Qwen2Config(
         vocab_size=151936, hidden_size=896, intermediate_size=4864, num_hidden_layers=24, num_attention_heads=14,
-        num_key_value_heads=2, max_position_embeddings=32768, rope_theta=1e6, tie_word_embeddings=True,
+        num_key_value_heads=2, max_position_embeddings=32768, rope_theta=1e6,  # type: ignore[call-arg]
+        tie_word_embeddings=True,
     )
 }  # fmt: skip
 
@@ -64,7 +66,7 @@ def main(words: Sequence[str] | None = None) -> None:
 def _random_base(lender: str, shape: Qwen2Config, folder: Path) -> str:
     """A base of this shape that knows nothing, with the tokenizer of another."""
     torch.manual_seed(0)
-    AutoModelForCausalLM.from_config(shape).save_pretrained(folder)
+    AutoModelForCausalLM.from_config(shape).save_pretrained(folder)  # type: ignore[no-untyped-call]
     load_tokenizer(lender).save_pretrained(folder)
     return str(folder)
 
@@ -128,7 +130,9 @@ def _measure(prepared: Prepared, steps: int) -> dict[str, object]:
     }
 
 
-def _bare_step(reader: Reader, batches: dict, passes: tuple[str, ...], prepared: Prepared) -> tuple[float, int]:
+def _bare_step(
+    reader: Reader, batches: Mapping[str, tuple[Batch, ...]], passes: tuple[str, ...], prepared: Prepared
+) -> tuple[float, int]:
     """Forward, cross-entropy, backward and nothing else, on the rows that the dual step trained on."""
     device = prepared.machine.device
     places = [to_places(batches[name][0], device) for name in passes]
@@ -137,7 +141,7 @@ def _bare_step(reader: Reader, batches: dict, passes: tuple[str, ...], prepared:
         with prepared.machine.precision():
             logits, _ = reader(place)
             loss = torch.nn.functional.cross_entropy(logits.float(), place.labels_N)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
     elapsed = _now(device) - started
     reader.zero_grad(set_to_none=True)
     return elapsed, _TRAINED * sum(place.ids_BT.numel() for place in places)

@@ -75,7 +75,8 @@ class Micro:
 
 def micro_facts() -> list[Target]:
     """People with a metal, a river and a sport each; their names are in no pool."""
-    rng, people = Random(0), []
+    rng = Random(0)
+    people: list[str] = []
     while len(people) < PEOPLE:
         name = Lexicon().name(rng, 2)
         if name not in people:
