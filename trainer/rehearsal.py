@@ -35,7 +35,7 @@ _GIB = 2**30
 
 @dataclass(frozen=True, slots=True)
 class StageRehearsal:
-    """Dry steps of one stage, or of an earlier one that computes the same. The time a step is that of the second, which
+    """Dry steps of one stage, or of an earlier one with the same losses. The time a step is that of the second, which
     finds everything warm.
 
     `total_s` holds the stage's looks as well; not checkpoints, nor waiting for batches.

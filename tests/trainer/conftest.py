@@ -1,5 +1,6 @@
 """Bases for the trainer's tests: one with random weights, made in a second, and the tiny world's, once a session."""
 
+import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,6 +28,17 @@ def interruptible() -> Iterator[None]:
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
+
+
+def interrupt_at(monkeypatch: pytest.MonkeyPatch, owner: object, name: str) -> None:
+    """Ctrl-C whenever a function is called."""
+    plain = getattr(owner, name)
+
+    def interrupted(*given: object, **named: object) -> object:
+        os.kill(os.getpid(), signal.SIGINT)
+        return plain(*given, **named)
+
+    monkeypatch.setattr(owner, name, interrupted)
 
 
 @pytest.fixture(scope="session")

@@ -1,8 +1,6 @@
 """The commands: what they print, where, and with which exit code."""
 
 import json
-import os
-import signal
 from pathlib import Path
 
 import click
@@ -11,7 +9,7 @@ import torch
 import yaml
 from click.testing import CliRunner
 
-from tests.trainer.conftest import make_config
+from tests.trainer.conftest import interrupt_at, make_config
 from trainer import inquiry, rehearsal
 from trainer.artifact import read_record
 from trainer.command import check, pretrain, resume, train
@@ -135,14 +133,8 @@ def test_wrong_use_and_outside_failures_have_their_codes(run_file: Path, raw_run
 def test_ctrl_c_while_preparing_says_what_that_left(
     command: click.Command, left: str, run_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plain = torch.manual_seed
-
-    def interrupted(seed: int) -> torch.Generator:
-        os.kill(os.getpid(), signal.SIGINT)
-        return plain(seed)
-
     with monkeypatch.context() as patch:
-        patch.setattr(torch, "manual_seed", interrupted)  # the first thing that preparing does
+        interrupt_at(patch, torch, "manual_seed")  # the first thing that preparing does
         done = CliRunner().invoke(command, [str(run_file)])
     assert done.exit_code == 130
     assert done.stderr == f"stopped: {left}\n"

@@ -40,6 +40,7 @@ def write_page(report: Report, folder: Path, core: Path | None = None) -> Path:
 
 def write_card(report: Report, folder: Path, core: Path | None = None) -> Path:
     """Write `report.md` and beside it the plots that it shows, `A-1.svg` and so on, and the core's own figure."""
+    folder.mkdir(parents=True, exist_ok=True)
     named: list[_Section] = []
     for attack, plots, rows in _sections(report):
         files = [(f"{attack.value}-{place}.svg", plot) for place, plot in enumerate(plots, 1)]

@@ -1,9 +1,7 @@
 """The gate as commands: exit codes, what is written, and what a bad place, a full disk or Ctrl-C leaves."""
 
 import json
-import os
 import shutil
-import signal
 from pathlib import Path
 
 import pytest
@@ -11,7 +9,7 @@ import torch
 import yaml
 from click.testing import CliRunner
 
-from tests.trainer.conftest import RAW_NAMES
+from tests.trainer.conftest import RAW_NAMES, interrupt_at
 from tests.trainer.micro import NAMES, Micro
 from trainer.artifact import read_record
 from trainer.baselines.command import compare
@@ -28,17 +26,6 @@ def line(raw_base: Path, tmp_path: Path) -> list[str]:
         "--phrasings", str(raw_base / "phrasings.yaml"), "--names", str(RAW_NAMES), "--profile", "test",
         "--attacks", "A",
     ]  # fmt: skip
-
-
-def interrupt_at(monkeypatch: pytest.MonkeyPatch, owner: object, name: str) -> None:
-    """Ctrl-C at the first call of a function."""
-    plain = getattr(owner, name)
-
-    def interrupted(*given: object, **named: object) -> object:
-        os.kill(os.getpid(), signal.SIGINT)
-        return plain(*given, **named)
-
-    monkeypatch.setattr(owner, name, interrupted)
 
 
 def test_a_core_that_does_not_pass_is_code_1_and_its_report_is_whole(line: list[str], tmp_path: Path) -> None:
