@@ -13,13 +13,25 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 _COMPACT = 7 / 8  # a smaller share of living rows is worth copying the cache for
+_FEW = 8  # rows that are too few to be split for the sake of their padding
 
 
-def by_length(lengths: Sequence[int], size: int) -> Iterator[list[int]]:
-    """Places of the sequences in batches of like length, so that little is padding."""
-    order = sorted(range(len(lengths)), key=lengths.__getitem__)
-    for start in range(0, len(order), size):
-        yield order[start : start + size]
+def by_length(lengths: Sequence[int], size: int, padding: float = 1.0) -> Iterator[list[int]]:
+    """Places of the sequences in batches of like length, so that little is padding.
+
+    A batch has `size` sequences, or fewer where padding would be more than that share of it.
+    """
+    batch: list[int] = []
+    total = 0
+    for place in sorted(range(len(lengths)), key=lengths.__getitem__):
+        full = total + lengths[place] < (1 - padding) * lengths[place] * (len(batch) + 1)
+        if len(batch) == size or (full and len(batch) >= _FEW):
+            yield batch
+            batch, total = [], 0
+        batch.append(place)
+        total += lengths[place]
+    if batch:
+        yield batch
 
 
 def pad_left(rows: Sequence[Sequence[int]], pad_id: int, device: torch.device) -> tuple[Tensor, Tensor]:
@@ -75,17 +87,23 @@ def _decode_batch(
     banned: list[int],
     temperature: float,
 ) -> list[list[int]]:
-    ids_BT, mask_BT = pad_left(prompts, pad_id, model.device)
+    places = {prompt: place for place, prompt in enumerate(dict.fromkeys(map(tuple, prompts)))}
+    each_B = torch.tensor([places[tuple(prompt)] for prompt in prompts], device=model.device)
+    ids_BT, mask_BT = pad_left(list(places), pad_id, model.device)  # who asks for several samples is read once
+    positions_BT, cache = (mask_BT.cumsum(-1) - 1).clamp(min=0), None
     made: list[list[int]] = [[] for _ in prompts]
     rows = list(range(len(prompts)))  # which prompt each row of the batch belongs to
-    positions_BT, cache = (mask_BT.cumsum(-1) - 1).clamp(min=0), None
     for _ in range(most_tokens):
         output = model(
             input_ids=ids_BT, attention_mask=mask_BT, position_ids=positions_BT, past_key_values=cache, use_cache=True,
             logits_to_keep=1,
         )  # fmt: skip
+        logits_BV = output.logits[:, -1].float()
+        if cache is None and len(places) < len(prompts):
+            output.past_key_values.batch_select_indices(each_B)
+            logits_BV, mask_BT = logits_BV[each_B], mask_BT[each_B]
         cache = output.past_key_values
-        next_B = _choose(output.logits[:, -1].float(), banned, temperature)
+        next_B = _choose(logits_BV, banned, temperature)
         for row, token in zip(rows, next_B.tolist(), strict=True):
             if not _ended(made[row], stops):
                 made[row].append(token)

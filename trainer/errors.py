@@ -37,6 +37,10 @@ class FeedError(TrainerError):
     """A process that prepares batches was ended from outside."""
 
 
+class WorkerError(TrainerError):
+    """A process that attacks a core was ended from outside."""
+
+
 class BaseModelError(TrainerError):
     """The base cannot be loaded, or cannot carry the protocol."""
 

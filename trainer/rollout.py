@@ -29,6 +29,8 @@ from trainer.decoding import decode
 
 Memory = Callable[[int, str], str]
 """(number of the question, body of the lookup) -> body of the fact, escaped, or NOT FOUND."""
+Continuations = dict[tuple[int, ...], list[int]]
+"""What one model, decoding greedily, made of a prompt."""
 _STOPS = (Tag.END_LOOKUP, Tag.END_CALC)
 
 
@@ -96,17 +98,25 @@ def answer_all(
     most_calls: int = 6,
     most_tokens: int = 96,
     batch: int = 128,
+    known: Continuations | None = None,
 ) -> list[Rollout]:
-    """Answer questions; `opening` is what the turn is made to begin with."""
+    """Answer questions; `opening` is what the turn is made to begin with.
+
+    Who asks one model the same questions with several memories passes one `known`, in which what was written up to a
+    call is kept and not written again.
+    """
+    known = {} if known is None else known
     growing = [_begin(question, tokenizer, frame, opening, tools=tools) for question in questions]
     stops = {token_id(tokenizer, tag) for tag in (tokenizer.eos_token, *_STOPS)}
     pad_id = token_id(tokenizer, tokenizer.pad_token)
     for _ in range(most_calls + 1):
         live = [number for number, one in enumerate(growing) if not one.done]
-        prompts = [growing[number].ids for number in live]
-        made = decode(model, prompts, stops=stops, pad_id=pad_id, most_tokens=most_tokens, batch=batch)
-        for number, new in zip(live, made, strict=True):
-            _grow(growing[number], new, tokenizer, partial(memory, number), most_calls)
+        prompts = [tuple(growing[number].ids) for number in live]
+        new = [prompt for prompt in dict.fromkeys(prompts) if prompt not in known]
+        made = decode(model, new, stops=stops, pad_id=pad_id, most_tokens=most_tokens, batch=batch)
+        known |= zip(new, made, strict=True)
+        for number, prompt in zip(live, prompts, strict=True):
+            _grow(growing[number], known[prompt], tokenizer, partial(memory, number), most_calls)
     return [_finish(question, one, tokenizer, frame) for question, one in zip(questions, growing, strict=True)]
 
 

@@ -11,6 +11,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from knowledge_store.protocol import PROTOCOL_VERSION, Tag
 from tests.trainer.conftest import make_config
+from trainer import rollout
 from trainer.artifact import CoreRecord, core_schema, now, read_record, versions, write_core, write_report
 from trainer.base_model import load_base
 from trainer.config import BaseConfig
@@ -158,6 +159,28 @@ def test_a_call_that_the_core_is_made_to_write_is_answered(raw_base: Path) -> No
     )
     assert asked == [(0, "Ada | metal")]
     assert "<lookup>Ada | metal</lookup><fact>gold</fact>" in one.text
+
+
+def test_what_was_written_before_a_call_is_not_written_again(raw_base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    base = load_base(BaseConfig(model=str(raw_base / "base")))
+    close = base.tokenizer.convert_tokens_to_ids(str(Tag.END_LOOKUP))
+    written: list[int] = []
+
+    def write_a_call(model, prompts, **_: object) -> list[list[int]]:
+        written.append(len(prompts))
+        return [[close] for _ in prompts]
+
+    monkeypatch.setattr(rollout, "decode", write_a_call)
+    known: rollout.Continuations = {}
+    opening = "<think>\nI need it. <lookup>Ada | metal"
+    for reply, new in (("gold", [2, 2]), ("tin", [0, 2]), ("gold", [0, 0])):
+        written.clear()
+        replies = answer_all(
+            base.model, base.tokenizer, base.frame, ["a?", "b?", "a?"], lambda _, body: reply,  # noqa: B023
+            opening=opening, most_calls=1, known=known,
+        )  # fmt: skip
+        assert written == new
+        assert all(f"</lookup><fact>{reply}</fact>" in one.text for one in replies)
 
 
 def _always(hidden, token: int, size: int):

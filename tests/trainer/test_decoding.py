@@ -4,7 +4,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, GPTNeoXConfig, LlamaConfig, PreTrainedModel, Qwen2Config
 
-from trainer.decoding import decode
+from trainer.decoding import by_length, decode
 
 SIZES = {
     "vocab_size": 40, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4,
@@ -72,3 +72,16 @@ def test_tokens_are_drawn_as_often_as_the_model_says(model: PreTrainedModel, pro
 
 def test_no_prompts_no_answers(model: PreTrainedModel) -> None:
     assert decode(model, [], stops=STOPS, pad_id=PAD, most_tokens=4) == []
+
+
+def test_batches_hold_every_place_once_and_little_padding() -> None:
+    draw = torch.Generator().manual_seed(11)
+    lengths = torch.randint(5, 60, (200,), generator=draw).tolist()
+    batches = list(by_length(lengths, 64, padding=0.1))
+    assert sorted(place for batch in batches for place in batch) == list(range(200))
+    assert all(8 <= len(batch) <= 64 for batch in batches[:-1])
+    for batch in batches:
+        longest = max(lengths[place] for place in batch)
+        assert len(batch) == 8 or sum(lengths[place] for place in batch) >= 0.9 * longest * len(batch)
+    assert [len(batch) for batch in by_length(lengths, 64)] == [64, 64, 64, 8], "no bound, no split"
+    assert list(by_length([], 64)) == []

@@ -4,6 +4,7 @@ The questions of `question.py` put to one model; each measure is one row of outc
 model in the first measure only; in the others they are banned token by token, so that the weights must answer.
 """
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -76,22 +77,24 @@ def _score(
     *,
     invented: bool,
 ) -> None:
-    """The measures that generate nothing."""
-    seeds = (exam.seed,)
-    forced = [
-        rows[0]
-        for rows in score_candidates(examinee, [replace(i, candidates=i.accepted) for i in asked], profile.batch)
-    ]
-    ledger.add("A.forced", role, (one.exact for one in forced), seeds=seeds)
-    ledger.add("A.extraction", role, (one.extraction for one in forced), seeds=seeds)
-    ranked = score_candidates(
-        examinee, cloze(exam, [i.fact for i in asked], profile.candidates, invented=invented), profile.batch
+    """The measures that generate nothing; all are scored at once, for most of them share their prompts."""
+    facts = [item.fact for item in asked]
+    kinds = (
+        [replace(item, candidates=item.accepted) for item in asked],
+        cloze(exam, facts, profile.candidates, invented=invented),
+        choices(exam, asked),
+        members(exam, asked),
     )
-    ledger.add("A.cloze", role, (1 / rank(rows) for rows in ranked), seeds=seeds)
-    chosen = score_candidates(examinee, choices(exam, asked), profile.batch)
-    ledger.add("A.choice", role, (rank(rows) == 1 for rows in chosen), seeds=seeds)
-    pairs = score_candidates(examinee, members(exam, asked), profile.batch)
-    ledger.add("A.membership", role, (_beats(rows[0].per_token, rows[1].per_token) for rows in pairs), seeds=seeds)
+    rows = iter(score_candidates(examinee, list(itertools.chain.from_iterable(kinds)), profile.batch))
+    values, ranked, chosen, pairs = (list(itertools.islice(rows, len(kind))) for kind in kinds)
+    for measure, outcomes in (
+        ("A.forced", [scores[0].exact for scores in values]),
+        ("A.extraction", [scores[0].extraction for scores in values]),
+        ("A.cloze", [1 / rank(scores) for scores in ranked]),
+        ("A.choice", [rank(scores) == 1 for scores in chosen]),
+        ("A.membership", [_beats(scores[0].per_token, scores[1].per_token) for scores in pairs]),
+    ):
+        ledger.add(measure, role, outcomes, seeds=(exam.seed,))
 
 
 def recall_forced(examinee: Examinee, items: Sequence[Item], batch: int) -> list[bool]:

@@ -78,6 +78,14 @@ _PATH = click.Path(path_type=Path, exists=True)
 @click.option("--seed", type=int, default=11, show_default=True, envvar="METABOLISM_SEED", help="Of the questions.")
 @click.option("--device", default="cpu", show_default=True, envvar="METABOLISM_DEVICE", help="cpu or cuda.")
 @click.option(
+    "--workers",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    envvar="METABOLISM_WORKERS",
+    help="Processes that attack side by side, each with its own models; 0: as many as cores for a small model, else 1.",
+)
+@click.option(
     "--out",
     type=click.Path(path_type=Path),
     required=True,
@@ -90,7 +98,7 @@ _PATH = click.Path(path_type=Path, exists=True)
 def evaluate(
     core: Path, base: str, facts: tuple[Path, ...], control: str | None, kept: tuple[Path, ...],
     phrasings: tuple[Path, ...], held_out: float, names: int, profile_name: str, attacks: str,
-    tasks: tuple[str, ...], seed: int, device: str, out: Path, as_json: bool,
+    tasks: tuple[str, ...], seed: int, device: str, workers: int, out: Path, as_json: bool,
 ) -> None:  # fmt: skip
     """Attack CORE, test its skills, and say whether it passes the gate."""
     from trainer.command import reporting
@@ -103,7 +111,7 @@ def evaluate(
 
     request = Request(
         core, base, files_of(facts), PROFILES[profile_name], control, files_of(kept), phrasings, held_out, names, seed,
-        device, attacks, tasks,
+        device, attacks, tasks, workers,
     )  # fmt: skip
     with reporting("nothing was written"):
         with writing(out, lambda: "run it again, or choose another folder by --out; nothing was measured yet"):

@@ -6,19 +6,25 @@ from knowledge_store.errors import ProtocolError
 from knowledge_store.generation import Generation
 from knowledge_store.protocol import NOT_FOUND, parse_query
 from trainer.evaluate.examinee import Examinee
-from trainer.rollout import Rollout, answer_all
+from trainer.rollout import Continuations, Rollout, answer_all
 
 Recollect = Callable[[str], str]
 """From the body of a lookup, as the core wrote it, to the reply, as it is injected."""
 
 
 def converse(
-    examinee: Examinee, questions: Sequence[str], memory: Recollect, batch: int, *, tools: bool = False
+    examinee: Examinee,
+    questions: Sequence[str],
+    memory: Recollect,
+    batch: int,
+    *,
+    tools: bool = False,
+    known: Continuations | None = None,
 ) -> list[Rollout]:
-    """Answer every question with this memory and the ALU at hand."""
+    """Answer every question with this memory and the ALU at hand; for `known` see `answer_all`."""
     return answer_all(
         examinee.model, examinee.tokenizer, examinee.frame, questions, lambda _, body: memory(body), tools=tools,
-        batch=batch,
+        batch=batch, known=known,
     )  # fmt: skip
 
 

@@ -96,6 +96,13 @@ class Ledger:
         if what not in self.not_tested:
             self.not_tested.append(what)
 
+    def join(self, other: "Ledger") -> None:
+        """Enter all that another ledger holds."""
+        self.outcomes |= other.outcomes
+        self.curves += other.curves
+        for what in other.not_tested:
+            self.skip(what)
+
     def find(self, measure: str, *roles: Role) -> Outcomes | None:
         """The outcomes of the first of these roles that has any."""
         return next((self.outcomes[measure, role] for role in roles if (measure, role) in self.outcomes), None)

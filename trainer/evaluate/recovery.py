@@ -25,7 +25,7 @@ from trainer.evaluate.profile import Profile
 from trainer.evaluate.question import Exam, Item, is_right, multi_hop, recall, with_tools
 from trainer.evaluate.reasoning import LOGIC, READING, draw_tasks
 from trainer.fact import Target
-from trainer.rollout import Rollout
+from trainer.rollout import Continuations, Rollout
 
 UNKNOWN = ("I don't know", "I do not know", "not known", "unknown", "no information")
 _MODULE = "facts"
@@ -39,10 +39,11 @@ def attack_memory(
         ledger.skip(f"E ({examinee.role}): its tokenizer has no tags, so it cannot use a memory")
         return
     items = recall(exam, exam.sample(profile.memory_questions))
+    known: Continuations = {}
 
     def ask(memory: Recollect, items: Sequence[Item]) -> list[Rollout]:
         questions, tools = [item.prompt.question for item in items], all(item.prompt.tools for item in items)
-        return converse(examinee, questions, memory, profile.batch, tools=tools)
+        return converse(examinee, questions, memory, profile.batch, tools=tools, known=known)
 
     full, empty = ask_every_memory(exam, examinee, (items, with_tools(items)), ask, ledger, profile, tick)
     tick("E.knock")
@@ -132,8 +133,9 @@ def _fact(target: Target) -> Fact:
 def _knock_hops(exam: Exam, examinee: Examinee, ledger: Ledger, memory: Recollect, profile: Profile) -> None:
     """Two hops with the memory on and off."""
     items = multi_hop(exam, profile.memory_questions)
+    known: Continuations = {}
     for switch, source in (("on", memory), ("off", silence)):
-        replies = converse(examinee, [item.prompt.question for item in items], source, profile.batch)
+        replies = converse(examinee, [item.prompt.question for item in items], source, profile.batch, known=known)
         outcomes = are_right(replies, [item.accepted for item in items])
         ledger.add(f"E.knock_hops_{switch}", examinee.role, outcomes, seeds=(exam.seed,))
 
@@ -143,10 +145,8 @@ def _knock_skills(exam: Exam, examinee: Examinee, ledger: Ledger, memory: Recoll
     for family, kinds in (("reading", READING), ("logic", LOGIC)):
         tasks = draw_tasks(exam, kinds, profile.memory_questions)
         questions = [task.prompt.question for task in tasks]
-        on = converse(examinee, questions, memory, profile.batch)
-        asked = [question for question, reply in zip(questions, on, strict=True) if reply.lookups]
-        again = iter(converse(examinee, asked, silence, profile.batch))
-        off = [next(again) if reply.lookups else reply for reply in on]  # who looks nothing up misses no memory
-        for switch, replies in (("on", on), ("off", off)):
+        known: Continuations = {}
+        for switch, source in (("on", memory), ("off", silence)):
+            replies = converse(examinee, questions, source, profile.batch, known=known)
             outcomes = are_right(replies, [task.accepted for task in tasks])
             ledger.add(f"E.knock_{family}_{switch}", examinee.role, outcomes, seeds=(exam.seed,))

@@ -32,8 +32,11 @@ Example = tuple[list[int], list[int]]
 """A prompt and the continuation that carries the loss."""
 _TEN = 10
 _CHECKPOINTS = 4
+_APART = 10  # steps between two checkpoints, at least
 _SHOWN = {"C.relearn": "C.half_shown", "C.relearn_few": "C.few_shown"}
 """Where the facts that were shown are entered."""
+_SCORED = "C.relearn"
+"""What is also scored as steps to half recovery."""
 _RESAMPLED = 1000
 
 
@@ -68,10 +71,8 @@ class Trial:
         return tuple(max(rows, key=sum))
 
 
-def attack_relearning(
-    exam: Exam, examinee: Examinee, ledger: Ledger, profile: Profile, tick: Callable[[str], None], *, stand_ins: bool
-) -> None:
-    """Every relearning of C for one model, as often as the profile says; `stand_ins` also enters guessing."""
+def relearnings(profile: Profile, role: Role) -> tuple[Relearning, ...]:
+    """Every way that a profile tries on the model of this role."""
     slow, fast = profile.relearn_rates
     ways: tuple[Relearning, ...] = (
         Relearning("C.relearn", profile.relearn_steps, slow),
@@ -81,13 +82,31 @@ def attack_relearning(
         Relearning("C.unrelated", profile.unrelated_steps, slow, shown=0),
         Relearning("C.relearn_few", profile.relearn_steps, fast, shown=profile.few_facts),
     )
+    if role is Role.BASE:  # beside the core for scale: it never lost what it would relearn
+        most = profile.base_steps or profile.relearn_steps
+        return tuple(replace(way, steps=most) for way in ways if way.measure in _SHOWN)
+    return ways
+
+
+def attack_relearning(
+    exam: Exam,
+    examinee: Examinee,
+    base: Examinee,
+    ledger: Ledger,
+    profile: Profile,
+    tick: Callable[[str], None],
+    *,
+    ways: Sequence[Relearning],
+    stand_ins: bool,
+) -> None:
+    """Relearning in these ways, as often as the profile says; `stand_ins` also enters guessing."""
     seeds = tuple(exam.seed + run for run in range(profile.relearn_runs))
-    if examinee.role is Role.BASE:  # beside the core for scale: it never lost what it would relearn
-        ways = tuple(way for way in ways if way.measure in _SHOWN)
     for way in ways:
         tick(way.measure)
         trials = [_attempt(replace(exam, seed=seed), examinee, way, profile, stand_ins=stand_ins) for seed in seeds]
         _enter(ledger, way, trials, examinee.role, seeds)
+        if way.measure == _SCORED:
+            _enter_recovery(ledger, pooled(trials), examinee.role, seeds, _whole(exam, base, ledger, profile))
 
 
 def _attempt(exam: Exam, examinee: Examinee, way: Relearning, profile: Profile, *, stand_ins: bool) -> Trial:
@@ -97,7 +116,8 @@ def _attempt(exam: Exam, examinee: Examinee, way: Relearning, profile: Profile, 
     asked = first[len(shown) :] + second if shown else second
     examples = facts_stream(exam, examinee, shown) if shown else text_stream(exam, examinee)
     most = profile.relearn_questions
-    return relearn(exam, examinee, examples, asked[:most], shown[:most], way, profile, stand_ins=stand_ins)
+    told = shown[:most] if way.measure in _SHOWN else ()
+    return relearn(exam, examinee, examples, asked[:most], told, way, profile, stand_ins=stand_ins)
 
 
 def pooled(trials: Sequence[Trial]) -> Trial:
@@ -133,21 +153,27 @@ def relearn(
     """Fine-tune a copy, and ask at evenly spaced checkpoints, the first of them before any step."""
     pupil = examinee.replaced(_copy(examinee, way))
     weights = [weight for weight in pupil.model.parameters() if weight.requires_grad]
-    optimizer = torch.optim.AdamW(weights, lr=way.rate, weight_decay=0.0)
-    real = recall(exam, asked)
-    fake = recall(exam, asked, invented=True) if stand_ins else []
-    told = recall(exam, shown, held_out=False)
-    stops = sorted({round(way.steps * place / _CHECKPOINTS) for place in range(_CHECKPOINTS + 1)})
-    right, guessed, back = [], [], []
+    optimizer = torch.optim.AdamW(weights, lr=way.rate, weight_decay=0.0, fused=True)
+    kinds = (
+        recall(exam, asked),
+        recall(exam, asked, invented=True) if stand_ins else [],
+        recall(exam, shown, held_out=False),
+    )
+    size = profile.text_batch if way.shown == 0 else profile.relearn_batch
+    count = min(_CHECKPOINTS, max(1, way.steps // _APART))
+    stops = sorted({round(way.steps * place / count) for place in range(count + 1)})
+    right: list[tuple[bool, ...]] = []
+    guessed: list[tuple[bool, ...]] = []
+    back: list[tuple[bool, ...]] = []
     for step in range(way.steps + 1):
         if step in stops:
             pupil.model.train(False)
-            right.append(tuple(recall_forced(pupil, real, profile.batch)))
-            guessed.append(tuple(recall_forced(pupil, fake, profile.batch)) if fake else ())
-            back.append(tuple(recall_forced(pupil, told, profile.batch)) if told else ())
+            answers = iter(recall_forced(pupil, list(itertools.chain.from_iterable(kinds)), profile.batch))
+            for kind, row in zip(kinds, (right, guessed, back), strict=True):
+                row.append(tuple(itertools.islice(answers, len(kind))))
         if step < way.steps:
             pupil.model.train()
-            _step(pupil, [next(examples) for _ in range(profile.relearn_batch)], optimizer)
+            _step(pupil, [next(examples) for _ in range(size)], optimizer)
     return Trial(tuple(stops), tuple(right), tuple(guessed), tuple(back))
 
 
@@ -212,9 +238,6 @@ def _enter(ledger: Ledger, way: Relearning, trials: Sequence[Trial], role: Role,
             Curve(measure, who, kind, tuple(map(float, trial.steps)), tuple(b.value for b in bounds),
                   tuple(b.low for b in bounds), tuple(b.high for b in bounds), len(answers[0]))
         )  # fmt: skip
-        base = ledger.find("A.forced", Role.BASE)
-        if measure == "C.relearn" and base is not None:
-            _enter_recovery(ledger, trial.steps, answers, who, seeds, base.mean)
 
 
 def _apart(parts: Sequence[Sequence[tuple[bool, ...]]]) -> str:
@@ -223,21 +246,26 @@ def _apart(parts: Sequence[Sequence[tuple[bool, ...]]]) -> str:
     return f"; run by run {', '.join(f'{share:.2f}' for share in shares)}" if len(shares) > 1 else ""
 
 
-def _enter_recovery(
-    ledger: Ledger,
-    steps: Sequence[int],
-    answers: Sequence[tuple[bool, ...]],
-    role: Role,
-    seeds: tuple[int, ...],
-    whole: float,
-) -> None:
+def _whole(exam: Exam, base: Examinee, ledger: Ledger, profile: Profile) -> float:
+    """What the base recalls: `A.forced`, asked here where A was not made, or not yet."""
+    entered = ledger.find("A.forced", Role.BASE)
+    right = (
+        entered.items if entered else recall_forced(base, recall(exam, exam.sample(profile.questions)), profile.batch)
+    )
+    return sum(right) / len(right)
+
+
+def _enter_recovery(ledger: Ledger, trial: Trial, role: Role, seeds: tuple[int, ...], whole: float) -> None:
     """The steps to half recovery, or that it was not reached."""
-    shares = [sum(row) / len(row) for row in answers]
-    ledger.enter(
-        Outcomes("C.half_recovery", role, (half_recovery(steps, shares, whole),), seeds,
-                 f"half is {whole / 2:.2f}; {steps[-1]} steps were tried",
-                 bounds=bootstrap_half_recovery(steps, answers, whole), beyond=max(shares) < whole / 2)
-    )  # fmt: skip
+    for who, answers in ((role, trial.right), (Role.STAND_IN, trial.guessed)):
+        shares = [sum(row) / len(row) for row in answers if row]
+        if not shares:
+            continue
+        ledger.enter(
+            Outcomes("C.half_recovery", who, (half_recovery(trial.steps, shares, whole),), seeds,
+                     f"half is {whole / 2:.2f}; {trial.steps[-1]} steps were tried",
+                     bounds=bootstrap_half_recovery(trial.steps, answers, whole), beyond=max(shares) < whole / 2)
+        )  # fmt: skip
 
 
 def _copy(examinee: Examinee, way: Relearning) -> Any:

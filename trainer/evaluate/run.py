@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Never
 
 import torch
 from tqdm import tqdm
@@ -25,10 +26,11 @@ from trainer.evaluate.profile import Profile
 from trainer.evaluate.question import Exam
 from trainer.evaluate.reasoning import attack_reasoning
 from trainer.evaluate.recovery import attack_memory
-from trainer.evaluate.relearning import attack_relearning
+from trainer.evaluate.relearning import attack_relearning, relearnings
 from trainer.evaluate.report import FactsUsed, Report, Subject, figures_of, judgement_of, line_of, now
 from trainer.evaluate.tampering import attack_weights
 from trainer.evaluate.wording import untested
+from trainer.evaluate.workers import side_by_side
 from trainer.fact import Source, read_targets
 from trainer.world.lexicon import Lexicon
 from trainer.world.phrasing import read_phrasings
@@ -36,6 +38,10 @@ from trainer.world.world import World
 
 Tick = Callable[[str], None]
 ATTACKS = "ABCDE"
+_LONGEST_FIRST = "CEDBA"
+_WORTHWHILE = (5_000_000, 200_000_000)
+"""Between these many weights several workers are faster than one."""
+_MOST_WORKERS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +61,8 @@ class Request:
     device: str = "cpu"
     attacks: str = ATTACKS
     tasks: tuple[str, ...] = ()
+    workers: int = 0
+    """How many processes attack side by side; 0 decides by the device and the size of the core."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,12 +96,12 @@ def evaluate(request: Request) -> Report:
     """
     started = time.monotonic()
     exam, sources = read_exam(request)
-    field = Field(
-        load_examinee(request.core, Role.CORE, request.device),
-        load_examinee(request.base, Role.BASE, request.device),
-        load_examinee(request.control, Role.CONTROL, request.device) if request.control else None,
-    )
-    ledger = examine(exam, field, request.profile, attacks=request.attacks)
+    field = read_field(request)
+    workers = request.workers or _fitting(field.core)
+    if workers > 1:
+        ledger = _examine_apart(exam, field, request, workers)
+    else:
+        ledger = examine(exam, field, request.profile, attacks=request.attacks)
     if request.tasks:
         for one, source in ((field.core, str(request.core)), (field.base, request.base)):
             attack_tasks(one, source, request.tasks, ledger, limit=request.profile.skill_questions, batch=8)
@@ -114,6 +122,15 @@ def read_exam(request: Request) -> tuple[Exam, tuple[Source, ...]]:
     return Exam(world, targets.facts, kept, request.seed), targets.sources
 
 
+def read_field(request: Request) -> Field:
+    """The models that a request names."""
+    return Field(
+        load_examinee(request.core, Role.CORE, request.device),
+        load_examinee(request.base, Role.BASE, request.device),
+        load_examinee(request.control, Role.CONTROL, request.device) if request.control else None,
+    )
+
+
 def examine(
     exam: Exam, field: Field, profile: Profile, known: Ledger | None = None, *, attacks: str = ATTACKS
 ) -> Ledger:
@@ -131,14 +148,67 @@ def examine(
         for step in plan(exam, field, profile, ledger)
         if step.name[0] in attacks and (known is None or step.role is Role.CORE)
     ]
-    with tqdm(steps, desc="evaluate", unit="attack", file=sys.stderr, disable=not sys.stderr.isatty()) as bar:
-        for step in bar:
-            bar.set_postfix_str(step.name)
-            torch.manual_seed(exam.seed)
-            if bar.disable:
-                say(step.name)
-            step.go(partial(_show, bar, step.name))
+    with _bar(len(steps)) as bar:
+        for step in steps:
+            _take(step, exam, bar)
     return ledger
+
+
+def _examine_apart(exam: Exam, field: Field, request: Request, workers: int) -> Ledger:
+    """The same, by several processes."""
+    ledger = Ledger()
+    steps = [step for step in plan(exam, field, request.profile, ledger) if step.name[0] in request.attacks]
+    names = sorted((step.name for step in steps), key=lambda name: _LONGEST_FIRST.index(name[0]))
+    parts: dict[str, Ledger] = {}
+    with _bar(len(steps)) as bar:
+        for name, part in side_by_side(_prepared, (request,), names, workers):
+            parts[name] = part
+            _say(bar, name)
+            bar.update()
+    for step in steps:  # in their order, whoever was done first
+        ledger.join(parts[step.name])
+    return ledger
+
+
+def _prepared(request: Request) -> Callable[[str], Ledger]:
+    """In a worker: what gives a step's own outcomes by its name."""
+    exam, _ = read_exam(request)
+    ledger = Ledger()
+    steps = {step.name: step for step in plan(exam, read_field(request), request.profile, ledger)}
+
+    def take(name: str) -> Ledger:
+        ledger.outcomes, ledger.curves, ledger.not_tested = {}, [], []
+        torch.manual_seed(exam.seed)
+        steps[name].go(lambda _: None)
+        return Ledger(ledger.outcomes, ledger.curves, ledger.not_tested)
+
+    return take
+
+
+def _fitting(core: Examinee) -> int:
+    """How many workers do most: one a core, where a model is neither so small that they start longer than they work,
+    nor so large that each of its operations keeps all cores busy.
+    """
+    small, large = _WORTHWHILE
+    worthwhile = core.device.type == "cpu" and small <= _parameters(core) <= large
+    return min(_MOST_WORKERS, torch.get_num_threads()) if worthwhile else 1
+
+
+def _take(step: Step, exam: Exam, bar: "tqdm[Never]") -> None:
+    _say(bar, step.name)
+    torch.manual_seed(exam.seed)
+    step.go(partial(_show, bar, step.name))
+    bar.update()
+
+
+def _bar(steps: int) -> "tqdm[Never]":
+    return tqdm(total=steps, desc="evaluate", unit="attack", file=sys.stderr, disable=not sys.stderr.isatty())
+
+
+def _say(bar: "tqdm[Never]", step: str) -> None:
+    bar.set_postfix_str(step)
+    if bar.disable:
+        say(step)
 
 
 def say(what: str) -> None:
@@ -146,7 +216,7 @@ def say(what: str) -> None:
     print(f"{time.strftime('%H:%M:%S')} {what}", file=sys.stderr, flush=True)  # noqa: T201
 
 
-def _show(bar: "tqdm[Step]", step: str, measure: str) -> None:
+def _show(bar: "tqdm[Never]", step: str, measure: str) -> None:
     bar.set_postfix_str(f"{step}: {measure}")
 
 
@@ -170,8 +240,11 @@ def plan(exam: Exam, field: Field, profile: Profile, ledger: Ledger) -> Iterator
         yield Step("B names", Role.CHANCE, partial(attack_names, tasks, ledger, profile))
     for one in field.all:
         stand_ins = one.role is Role.CORE and field.control is None
-        relearning = partial(attack_relearning, exam, one, ledger, profile, stand_ins=stand_ins)
-        yield Step(f"C relearning {one.role}", one.role, relearning)
+        for way in relearnings(profile, one.role):
+            relearning = partial(
+                attack_relearning, exam, one, field.base, ledger, profile, ways=(way,), stand_ins=stand_ins
+            )
+            yield Step(f"{way.measure} {one.role}", one.role, relearning)
         weights = partial(attack_weights, exam, one, field.base, ledger, profile, stand_ins=stand_ins)
         yield Step(f"C weights {one.role}", one.role, weights)
     for one in field.all:

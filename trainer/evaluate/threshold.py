@@ -8,7 +8,6 @@ whether the 95 % interval lies on the same side, that is, whether the verdict is
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
 
 from trainer.evaluate.measure import as_served
 
@@ -35,7 +34,7 @@ class Thresholds:
 
 def _both_ways(limit: float, *measures: str) -> Mapping[str, float]:
     """The same limit without a system prompt and as served."""
-    return MappingProxyType({way: limit for one in measures for way in (one, as_served(one))})
+    return {way: limit for one in measures for way in (one, as_served(one))}
 
 
 QUICK = Thresholds(

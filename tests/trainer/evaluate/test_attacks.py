@@ -6,12 +6,13 @@ import pytest
 
 from tests.trainer.micro import Micro, Reports, examine_all
 from trainer.evaluate.behaviour import recall_direct
+from trainer.evaluate.examinee import Examinee
 from trainer.evaluate.gate import judge
 from trainer.evaluate.outcome import Ledger, Role
-from trainer.evaluate.profile import TEST_PROFILE
+from trainer.evaluate.profile import TEST_PROFILE, Profile
 from trainer.evaluate.question import Exam, recall
 from trainer.evaluate.reasoning import attack_rings, rings
-from trainer.evaluate.relearning import attack_relearning, halves
+from trainer.evaluate.relearning import attack_relearning, halves, relearnings
 from trainer.evaluate.report import Report
 from trainer.evaluate.threshold import TEST
 from trainer.fact import Target
@@ -34,6 +35,11 @@ def share(report: Report, measure: str, role: Role = Role.CORE) -> float:
     figure = report.figure(measure, role)
     assert figure is not None
     return figure.value
+
+
+def relearn_all(exam: Exam, examinee: Examinee, ledger: Ledger, profile: Profile) -> None:
+    ways = relearnings(profile, examinee.role)
+    attack_relearning(exam, examinee, examinee, ledger, profile, lambda _: None, ways=ways, stand_ins=False)
 
 
 def test_the_base_knew_the_facts_and_fails_in_behaviour(reports: Reports):
@@ -80,11 +86,21 @@ def test_another_seed_draws_other_halves(micro: Micro):
     ledger = Ledger()
     once = replace(TEST_PROFILE, relearn_steps=1, lora_steps=1, ten_steps=1, unrelated_steps=1, relearn_runs=2)
     exam = replace(micro.exam, seed=12)
-    attack_relearning(exam, micro.examinee(micro.base), ledger, once, lambda _: None, stand_ins=False)
+    relearn_all(exam, micro.examinee(micro.base), ledger, once)
     found = ledger.find("C.relearn", Role.CORE)
     assert found is not None
     assert found.seeds == (12, 13)
     assert "run by run" in found.note
+
+
+def test_the_base_beside_the_core_may_be_tuned_for_less(micro: Micro):
+    ledger = Ledger()
+    profile = replace(TEST_PROFILE, relearn_steps=4, base_steps=1)
+    base = micro.examinee(micro.base, Role.BASE)
+    relearn_all(micro.exam, base, ledger, profile)
+    found = ledger.find("C.relearn", Role.BASE)
+    assert found is not None
+    assert "best of 1 steps" in found.note
 
 
 def test_a_kept_fact_lies_in_the_nearest_ring_that_it_fits():
@@ -118,9 +134,7 @@ def test_kept_facts_are_asked_by_ring_and_lost_ones_fail(micro: Micro):
 def test_names_anew_leave_nothing_to_relearn(micro: Micro, reports: Reports):
     """Facts of a one-token subject live in its embedding row; without it the mask hides nothing."""
     ledger = Ledger()
-    attack_relearning(
-        micro.exam, micro.renamed(micro.mask, "new"), ledger, TEST_PROFILE, lambda _: None, stand_ins=False
-    )
+    relearn_all(micro.exam, micro.renamed(micro.mask, "new"), ledger, TEST_PROFILE)
     for measure in ("C.relearn", "C.relearn_fast"):
         found = ledger.find(measure, Role.CORE)
         assert found is not None

@@ -50,6 +50,24 @@ def test_scores_do_not_depend_on_the_batch(micro):
         assert one.first == other.first
 
 
+@pytest.mark.parametrize("batch", [1, 4, 64])
+def test_a_prompt_that_is_shared_is_scored_as_if_it_stood_alone(micro, batch):
+    examinee = micro.examinee(micro.base)
+    rests = [examinee.encode(text) for text in (" iron and zinc", " tin", " iron", " the metal of the river")]
+    rests.append(rests[0][-1:])  # one token needs no second pass
+    pairs = [
+        (examinee.encode(f"The metal {'of the ' * n}"), rest)
+        for rest in rests
+        for n in range(4)
+        if rest is rests[0] or n  # the first prompt has one continuation only
+    ]
+    together = score(examinee, pairs, batch)
+    for pair, one in zip(pairs, together, strict=True):
+        (alone,) = score(examinee, [pair])
+        assert one.logprobs == pytest.approx(alone.logprobs, abs=1e-4)
+        assert one.first == alone.first
+
+
 def test_a_score_is_what_the_model_itself_gives(micro):
     examinee = micro.examinee(micro.base)
     prompt, rest = examinee.encode("The metal of"), examinee.encode(" iron")
