@@ -61,8 +61,11 @@ class Request:
     device: str = "cpu"
     attacks: str = ATTACKS
     tasks: tuple[str, ...] = ()
-    workers: int = 0
-    """How many processes attack side by side; 0 decides by the device and the size of the core."""
+    workers: int = 1
+    """How many processes attack side by side; 0 decides by the device and the size of the core.
+
+    More than one needs a main module that can be imported, as Python's `spawn` does.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +166,7 @@ def _examine_apart(exam: Exam, field: Field, request: Request, workers: int) -> 
     with _bar(len(steps)) as bar:
         for name, part in side_by_side(_prepared, (request,), names, workers):
             parts[name] = part
-            _say(bar, name)
+            _say(bar, f"{name}, done")
             bar.update()
     for step in steps:  # in their order, whoever was done first
         ledger.join(parts[step.name])
