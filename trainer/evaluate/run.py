@@ -38,7 +38,7 @@ from trainer.world.world import World
 
 Tick = Callable[[str], None]
 ATTACKS = "ABCDE"
-_LONGEST_FIRST = "CEDBA"
+_LONGEST_FIRST = "CEDAB"
 _WORTHWHILE = (5_000_000, 200_000_000)
 """Between these many weights several workers are faster than one."""
 _MOST_WORKERS = 8
