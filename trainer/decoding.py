@@ -45,6 +45,11 @@ def pad_left(rows: Sequence[Sequence[int]], pad_id: int, device: torch.device) -
     return ids_BT.to(device), mask_BT.to(device)
 
 
+def steps_of(mask_BT: Tensor) -> Tensor:
+    """The place of each token in its own sequence, from 0; padding before it stands at 0 as well."""
+    return (mask_BT.cumsum(-1) - 1).clamp(min=0)
+
+
 def decode(
     model: PreTrainedModel,
     prompts: Sequence[Sequence[int]],
@@ -90,7 +95,7 @@ def _decode_batch(
     places = {prompt: place for place, prompt in enumerate(dict.fromkeys(map(tuple, prompts)))}
     each_B = torch.tensor([places[tuple(prompt)] for prompt in prompts], device=model.device)
     ids_BT, mask_BT = pad_left(list(places), pad_id, model.device)  # who asks for several samples is read once
-    positions_BT, cache = (mask_BT.cumsum(-1) - 1).clamp(min=0), None
+    positions_BT, cache = steps_of(mask_BT), None
     made: list[list[int]] = [[] for _ in prompts]
     rows = list(range(len(prompts)))  # which prompt each row of the batch belongs to
     for _ in range(most_tokens):

@@ -18,7 +18,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 from torch.nn import functional
 
-from trainer.decoding import by_length, pad_left
+from trainer.decoding import by_length, pad_left, steps_of
 from trainer.evaluate.behaviour import recall_forced
 from trainer.evaluate.examinee import Examinee, Prompt
 from trainer.evaluate.outcome import Curve, Ledger, Outcomes, Role
@@ -228,7 +228,7 @@ def _enter(ledger: Ledger, way: Relearning, trials: Sequence[Trial], role: Role,
     rows = [(way.measure, role, trial.right, [one.right for one in trials])]
     if all(trial.guessed):
         rows.append((way.measure, Role.STAND_IN, trial.guessed, [one.guessed for one in trials]))
-    if way.measure in _SHOWN and all(trial.shown):
+    if all(trial.shown):
         rows.append((_SHOWN[way.measure], role, trial.shown, [one.shown for one in trials]))
     for measure, who, answers, parts in rows:
         note = f"{kind}, best of {way.steps} steps{_apart(parts)}"
@@ -249,9 +249,9 @@ def _apart(parts: Sequence[Sequence[tuple[bool, ...]]]) -> str:
 def _whole(exam: Exam, base: Examinee, ledger: Ledger, profile: Profile) -> float:
     """What the base recalls: `A.forced`, asked here where A was not made, or not yet."""
     entered = ledger.find("A.forced", Role.BASE)
-    right = (
-        entered.items if entered else recall_forced(base, recall(exam, exam.sample(profile.questions)), profile.batch)
-    )
+    if entered is not None:
+        return entered.mean
+    right = recall_forced(base, recall(exam, exam.sample(profile.questions)), profile.batch)
     return sum(right) / len(right)
 
 
@@ -294,9 +294,12 @@ def _loss(pupil: Examinee, examples: Sequence[Example]) -> torch.Tensor:
     targets_BT = ids_BT[:, -widest:].clone()
     for row, (_, rest) in enumerate(examples):
         targets_BT[row, : widest - len(rest)] = -100
-    positions_BT = (mask_BT.cumsum(-1) - 1).clamp(min=0)
     logits_BTV = pupil.model(
-        input_ids=ids_BT, attention_mask=mask_BT, position_ids=positions_BT, use_cache=False, logits_to_keep=widest + 1
+        input_ids=ids_BT,
+        attention_mask=mask_BT,
+        position_ids=steps_of(mask_BT),
+        use_cache=False,
+        logits_to_keep=widest + 1,
     ).logits[:, :-1]
     return functional.cross_entropy(
         logits_BTV.float().flatten(0, 1), targets_BT.flatten(), ignore_index=-100, reduction="sum"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import torch
 
-from trainer.decoding import by_length, pad_left
+from trainer.decoding import by_length, pad_left, steps_of
 from trainer.evaluate.examinee import Examinee
 
 _PADDING = 0.1  # the share of a batch at which splitting it is the cheaper
@@ -97,7 +97,7 @@ def _score_after(
     """Each prompt once, and what it left in the cache for each of its continuations."""
     ids_BT, mask_BT = pad_left(prompts, examinee.pad_id, examinee.device)
     read = examinee.model(
-        input_ids=ids_BT, attention_mask=mask_BT, position_ids=_positions(mask_BT), use_cache=True, logits_to_keep=1
+        input_ids=ids_BT, attention_mask=mask_BT, position_ids=steps_of(mask_BT), use_cache=True, logits_to_keep=1
     )
     rows = torch.tensor([row for row, some in enumerate(rests) for _ in some], device=ids_BT.device)
     flat = [rest for some in rests for rest in some]
@@ -111,7 +111,7 @@ def _score_after(
         whole_BT = torch.cat([mask_BT[rows], torch.ones_like(targets_BT[:, 1:])], dim=1)
         more_BTV = examinee.model(
             input_ids=targets_BT[:, :-1], attention_mask=whole_BT,
-            position_ids=_positions(whole_BT)[:, 1 - widest :], past_key_values=cache, use_cache=True,
+            position_ids=steps_of(whole_BT)[:, 1 - widest :], past_key_values=cache, use_cache=True,
         ).logits  # fmt: skip
         logits_BTV = torch.cat([logits_BTV, more_BTV], dim=1)
     return _scores(logits_BTV, targets_BT, [range(len(rest)) for rest in flat])
@@ -130,14 +130,10 @@ def _scores(logits_BTV: torch.Tensor, targets_BT: torch.Tensor, counted: Sequenc
 def forward(examinee: Examinee, ids_BT: torch.Tensor, mask_BT: torch.Tensor, keep: int = 0) -> torch.Tensor:
     """Logits [B, keep or T, V] of left-padded ids; `keep` asks for the last positions only."""
     output = examinee.model(
-        input_ids=ids_BT, attention_mask=mask_BT, position_ids=_positions(mask_BT), use_cache=False, logits_to_keep=keep
+        input_ids=ids_BT, attention_mask=mask_BT, position_ids=steps_of(mask_BT), use_cache=False, logits_to_keep=keep
     )
     logits: torch.Tensor = output.logits
     return logits
-
-
-def _positions(mask_BT: torch.Tensor) -> torch.Tensor:
-    return (mask_BT.cumsum(-1) - 1).clamp(min=0)
 
 
 @torch.no_grad()
@@ -149,7 +145,7 @@ def hidden_states(
     for places in by_length([len(prompt) for prompt in prompts], batch, _PADDING):
         ids_BT, mask_BT = pad_left([prompts[place] for place in places], examinee.pad_id, examinee.device)
         output = examinee.model(
-            input_ids=ids_BT, attention_mask=mask_BT, position_ids=_positions(mask_BT), use_cache=False,
+            input_ids=ids_BT, attention_mask=mask_BT, position_ids=steps_of(mask_BT), use_cache=False,
             output_hidden_states=True, logits_to_keep=1,
         )  # fmt: skip
         states_LBTD = torch.stack(output.hidden_states)
