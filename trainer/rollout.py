@@ -109,14 +109,27 @@ def answer_all(
     growing = [_begin(question, tokenizer, frame, opening, tools=tools) for question in questions]
     stops = {token_id(tokenizer, tag) for tag in (tokenizer.eos_token, *_STOPS)}
     pad_id = token_id(tokenizer, tokenizer.pad_token)
-    for _ in range(most_calls + 1):
-        live = [number for number, one in enumerate(growing) if not one.done]
-        prompts = [tuple(growing[number].ids) for number in live]
-        new = [prompt for prompt in dict.fromkeys(prompts) if prompt not in known]
-        made = decode(model, new, stops=stops, pad_id=pad_id, most_tokens=most_tokens, batch=batch)
-        known |= zip(new, made, strict=True)
-        for number, prompt in zip(live, prompts, strict=True):
-            _grow(growing[number], known[prompt], tokenizer, partial(memory, number), most_calls)
+
+    writers: list[int] = []  # whose prompts are decoded now
+
+    def grow(number: int, written: list[int]) -> list[int]:
+        return _grow(growing[number], written, tokenizer, partial(memory, number), most_calls)
+
+    def resume(place: int, written: list[int]) -> list[int]:
+        known[tuple(growing[writers[place]].ids)] = written
+        return grow(writers[place], written)
+
+    while True:
+        waiting: dict[tuple[int, ...], int] = {}  # one writes for all who stand where it stands
+        for number, one in enumerate(growing):
+            while not one.done and tuple(one.ids) in known:
+                grow(number, known[tuple(one.ids)])
+            if not one.done:
+                waiting.setdefault(tuple(one.ids), number)
+        if not waiting:
+            break
+        writers[:] = waiting.values()
+        decode(model, list(waiting), stops=stops, pad_id=pad_id, most_tokens=most_tokens, batch=batch, resume=resume)
     return [_finish(question, one, tokenizer, frame) for question, one in zip(questions, growing, strict=True)]
 
 
@@ -143,18 +156,21 @@ def text_of(tokenizer: PreTrainedTokenizerFast, ids: list[int]) -> str:
 
 def _grow(
     one: _Growing, new: list[int], tokenizer: PreTrainedTokenizerFast, memory: Callable[[str], str], most_calls: int
-) -> None:
+) -> list[int]:
+    """Take in what was written; the reply to its call, where it is one that is answered."""
     one.ids += new
     last = tokenizer.convert_ids_to_tokens(new[-1]) if new else ""
     if last not in _STOPS or one.calls == most_calls:
         one.done = True
-        return
+        return []
     kind = CallKind.LOOKUP if last == Tag.END_LOOKUP else CallKind.CALC
     text = text_of(tokenizer, one.ids[one.prompt :])
     body = text.rpartition(kind.tags[0])[2].removesuffix(kind.tags[1]).strip()
     reply = memory(body) if kind is CallKind.LOOKUP else calculate(body)
-    one.ids += tokenizer(render_reply(Call(kind, body, reply)), add_special_tokens=False)["input_ids"]
+    given: list[int] = tokenizer(render_reply(Call(kind, body, reply)), add_special_tokens=False)["input_ids"]
+    one.ids += given
     one.calls += 1
+    return given
 
 
 def _finish(question: str, one: _Growing, tokenizer: PreTrainedTokenizerFast, frame: ChatFrame) -> Rollout:

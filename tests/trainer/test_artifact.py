@@ -15,6 +15,7 @@ from trainer import rollout
 from trainer.artifact import CoreRecord, core_schema, now, read_record, versions, write_core, write_report
 from trainer.base_model import load_base
 from trainer.config import BaseConfig
+from trainer.decoding import decode
 from trainer.errors import ArtifactError, RunExistsError
 from trainer.figure import change_point
 from trainer.rollout import answer_all, calculate, silent_memory
@@ -164,23 +165,39 @@ def test_a_call_that_the_core_is_made_to_write_is_answered(raw_base: Path) -> No
 def test_what_was_written_before_a_call_is_not_written_again(raw_base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     base = load_base(BaseConfig(model=str(raw_base / "base")))
     close = base.tokenizer.convert_tokens_to_ids(str(Tag.END_LOOKUP))
-    written: list[int] = []
+    base.model.lm_head.forward = lambda hidden: _always(hidden, close, len(base.tokenizer))  # type: ignore[method-assign]
+    prompts: list[int] = []
+    written: list[list[int]] = []
 
-    def write_a_call(model, prompts, **_: object) -> list[list[int]]:
-        written.append(len(prompts))
-        return [[close] for _ in prompts]
+    def watched(model, given, *, resume, **options) -> list[list[int]]:
+        prompts.append(len(given))
+        return decode(model, given, resume=lambda place, ids: written.append(ids) or resume(place, ids), **options)
 
-    monkeypatch.setattr(rollout, "decode", write_a_call)
+    monkeypatch.setattr(rollout, "decode", watched)
     known: rollout.Continuations = {}
     opening = "<think>\nI need it. <lookup>Ada | metal"
-    for reply, new in (("gold", [2, 2]), ("tin", [0, 2]), ("gold", [0, 0])):
+    for reply, asked, new in (("gold", [2], 4), ("tin", [2], 2), ("gold", [], 0)):
+        prompts.clear()
         written.clear()
         replies = answer_all(
             base.model, base.tokenizer, base.frame, ["a?", "b?", "a?"], lambda _, body: reply,  # noqa: B023
             opening=opening, most_calls=1, known=known,
         )  # fmt: skip
-        assert written == new
+        assert prompts == asked, "who asks what another asks waits for it"
+        assert written == [[close]] * new
         assert all(f"</lookup><fact>{reply}</fact>" in one.text for one in replies)
+
+
+def test_questions_that_part_at_a_reply_are_each_answered(raw_base: Path) -> None:
+    base = load_base(BaseConfig(model=str(raw_base / "base")))
+    close = base.tokenizer.convert_tokens_to_ids(str(Tag.END_LOOKUP))
+    base.model.lm_head.forward = lambda hidden: _always(hidden, close, len(base.tokenizer))  # type: ignore[method-assign]
+    replies = answer_all(
+        base.model, base.tokenizer, base.frame, ["a?", "a?"], lambda number, _: ("gold", "tin")[number],
+        opening="<think>\nI need it. <lookup>Ada | metal", most_calls=1,
+    )  # fmt: skip
+    assert ["gold" in replies[0].text, "tin" in replies[0].text] == [True, False]
+    assert ["gold" in replies[1].text, "tin" in replies[1].text] == [False, True]
 
 
 def _always(hidden, token: int, size: int):

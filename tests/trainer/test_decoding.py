@@ -14,6 +14,9 @@ CONFIGS = {
     "qwen2": Qwen2Config(**SIZES, num_key_value_heads=2),
     "llama": LlamaConfig(**SIZES, num_key_value_heads=2),
     "gpt_neox": GPTNeoXConfig(**SIZES),
+    "windowed": Qwen2Config(
+        **SIZES, num_key_value_heads=2, use_sliding_window=True, sliding_window=6, max_window_layers=1
+    ),
 }
 PAD, STOPS, BANNED = 0, {1, 2, 3}, [4, 5, 6]
 
@@ -34,7 +37,8 @@ def prompts() -> list[list[int]]:
 def reference(model: PreTrainedModel, prompt: list[int], banned: list[int], most_tokens: int) -> list[int]:
     """One prompt alone: no padding, no batch."""
     out = model.generate(
-        torch.tensor([prompt]), max_new_tokens=most_tokens, do_sample=False, eos_token_id=sorted(STOPS),
+        torch.tensor([prompt]), attention_mask=torch.ones(1, len(prompt), dtype=torch.long), max_new_tokens=most_tokens,
+        do_sample=False, eos_token_id=sorted(STOPS),
         pad_token_id=PAD, suppress_tokens=banned or None,
     )  # fmt: skip
     return out[0, len(prompt) :].tolist()
@@ -49,6 +53,46 @@ def test_each_answer_is_what_generate_writes_for_it_alone(
     ended = [ids[-1] in STOPS for ids in made]
     assert any(ended)
     assert len({len(ids) for ids in made}) > 3, "rows leave the batch at different times"
+
+
+def test_a_row_that_is_told_something_goes_on_as_if_it_had_been_asked_with_it(
+    model: PreTrainedModel, prompts: list[list[int]]
+) -> None:
+    replies = {place: [[7 + place % 30] * (1 + place % 4)] * (place % 3) for place in range(len(prompts))}
+    left = {place: list(rows) for place, rows in replies.items()}
+    written: list[tuple[int, list[int]]] = []
+
+    def resume(place: int, ids: list[int]) -> list[int]:
+        written.append((place, ids))
+        return left[place].pop() if left[place] else []
+
+    made = decode(model, prompts, stops=STOPS, pad_id=PAD, most_tokens=10, batch=16, resume=resume)
+    for place, prompt in enumerate(prompts):
+        wanted: list[int] = []
+        legs = []
+        for reply in [*replies[place], []]:
+            legs.append(reference(model, [*prompt, *wanted], [], 10))
+            wanted += [*legs[-1], *reply]
+        assert made[place] == wanted
+        assert [ids for number, ids in written if number == place] == legs
+    assert len(written) == sum(1 + len(rows) for rows in replies.values())
+
+
+def test_the_caches_of_rows_are_joined_where_they_hold_every_token(prompts: list[list[int]]) -> None:
+    batches: dict[str, list[int]] = {}
+    for name in ("qwen2", "windowed"):
+        torch.manual_seed(3)
+        model = AutoModelForCausalLM.from_config(CONFIGS[name]).eval()
+        forward, sizes = model.forward, batches.setdefault(name, [])
+
+        def counted(*args, input_ids, sizes=sizes, forward=forward, **options):
+            sizes.append(len(input_ids) if input_ids.shape[1] == 1 else 0)
+            return forward(*args, input_ids=input_ids, **options)
+
+        model.forward = counted
+        decode(model, prompts, stops=(), pad_id=PAD, most_tokens=12, batch=16)
+    assert max(batches["qwen2"]) == 16, "parts of four, side by side"
+    assert max(batches["windowed"]) == 4
 
 
 def test_nothing_follows_a_stop_and_nothing_banned_is_sampled(model: PreTrainedModel, prompts: list[list[int]]) -> None:

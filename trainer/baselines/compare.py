@@ -303,7 +303,7 @@ def _skills(bench: _Bench, one: Examinee) -> tuple[float, ...]:
     shares = []
     for kinds in (LOGIC, READING):
         tasks = draw_tasks(bench.tuning, kinds, _TUNING_QUESTIONS)
-        shares.append(_mean(grade(tasks, answers(one, tasks, TOOL_TAGS, "", bench.profile.batch))))
+        shares.append(_mean(grade(tasks, answers(one, tasks, TOOL_TAGS, bench.profile.batch))))
     return tuple(shares)
 
 

@@ -100,7 +100,7 @@ def _skills(estate: Estate, one: Examinee) -> list[bool]:
     right: list[bool] = []
     for kinds in (READING, LOGIC):
         tasks = draw_tasks(estate.exam, kinds, estate.profile.skill_questions)
-        right += grade(tasks, answers(one, tasks, TOOL_TAGS, "", estate.profile.batch))
+        right += grade(tasks, answers(one, tasks, TOOL_TAGS, estate.profile.batch))
     return right
 
 

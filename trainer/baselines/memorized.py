@@ -113,7 +113,7 @@ def compare_sequences(
         batch, skills = profile.batch, []
         for kinds, banned in ((LOGIC, TOOL_TAGS), (ARITHMETIC, DIRECT), (READING, TOOL_TAGS)):
             tasks = draw_tasks(exam, kinds, profile.skill_questions)
-            skills.append(_share(grade(tasks, answers(one, tasks, banned, "", batch))))
+            skills.append(_share(grade(tasks, answers(one, tasks, banned, batch))))
         rows.append(
             SequenceRow(
                 name=method.name,

@@ -101,8 +101,12 @@ def evaluate(
     tasks: tuple[str, ...], seed: int, device: str, workers: int, out: Path, as_json: bool,
 ) -> None:  # fmt: skip
     """Attack CORE, test its skills, and say whether it passes the gate."""
+    from trainer.evaluate.workers import load_ahead
+
+    if device == "cpu" and workers != 1:
+        load_ahead("trainer.evaluate.run")
     from trainer.command import reporting
-    from trainer.evaluate.page import write_card, write_page
+    from trainer.evaluate.page import draw, write_card, write_page
     from trainer.evaluate.profile import PROFILES
     from trainer.evaluate.report import summarize, write_report, write_summary
     from trainer.evaluate.run import Request, evaluate
@@ -129,7 +133,9 @@ def evaluate(
         reporting(f"the report is not written, or not all of it; {left}"),
         writing(out, lambda: f"evaluate again; {left}"),
     ):
-        written = [write_report(report, out), write_page(report, out, core), write_card(report, out, core)]
+        drawn = draw(report)
+        written = [write_report(report, out), write_page(report, out, core, drawn)]
+        written.append(write_card(report, out, core, drawn))
         if write_summary(report, core):
             written.append(core / "core.json")
     click.echo(f"wrote {', '.join(map(str, written))}", err=True)

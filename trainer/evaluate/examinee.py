@@ -13,6 +13,7 @@ import torch
 from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 
 from knowledge_store.protocol import SYSTEM_PROMPT, Tag
+from trainer.attention import share_keys
 from trainer.base_model import frame_of
 from trainer.chat import ChatFrame
 from trainer.errors import BaseModelError
@@ -132,7 +133,9 @@ def load_examinee(source: str | Path, role: Role, device: str = "cpu") -> Examin
     for name, weight in model.named_parameters():
         if not weight.isfinite().all():
             raise BaseModelError(f"the {role} {source} holds NaN or infinity in {name}; take another copy")
-    return Examinee(role, Path(str(source)).name, model.to(device).train(mode=False), tokenizer)
+    model = model.to(device).train(mode=False)
+    share_keys(model)
+    return Examinee(role, Path(str(source)).name, model, tokenizer)
 
 
 def digest(model: PreTrainedModel) -> str:

@@ -2,7 +2,7 @@
 
 import base64
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,8 +21,10 @@ PAGE_NAME = "report.html"
 CARD_NAME = "report.md"
 
 _Rows = list[tuple[str, dict[Role, Figure]]]
+Drawn = tuple[Attack, list[Plot], _Rows]
+"""An attack, its plots, and its figures, a measure a row."""
 _Section = tuple[Attack, list[tuple[str, str]], _Rows]
-"""An attack, its plots (a name or the SVG itself, and a caption), and its figures, a measure a row."""
+"""The same with plots as a name or the SVG itself, and a caption."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,16 +35,16 @@ class Inside:
     caption: str
 
 
-def write_page(report: Report, folder: Path, core: Path | None = None) -> Path:
+def write_page(report: Report, folder: Path, core: Path | None = None, drawn: Sequence[Drawn] | None = None) -> Path:
     """Write `report.html`, with the figure of its training where the core's folder has one."""
-    return write_whole(folder / PAGE_NAME, render_page(report, core))
+    return write_whole(folder / PAGE_NAME, render_page(report, core, drawn))
 
 
-def write_card(report: Report, folder: Path, core: Path | None = None) -> Path:
+def write_card(report: Report, folder: Path, core: Path | None = None, drawn: Sequence[Drawn] | None = None) -> Path:
     """Write `report.md` and beside it the plots that it shows, `A-1.svg` and so on, and the core's own figure."""
     folder.mkdir(parents=True, exist_ok=True)
     named: list[_Section] = []
-    for attack, plots, rows in _sections(report):
+    for attack, plots, rows in drawn or draw(report):
         files = [(f"{attack.value}-{place}.svg", plot) for place, plot in enumerate(plots, 1)]
         for name, plot in files:
             write_whole(folder / name, plot.svg)
@@ -56,11 +58,11 @@ def write_card(report: Report, folder: Path, core: Path | None = None) -> Path:
     return write_whole(folder / CARD_NAME, _render("report.md.jinja", report, named, inside))
 
 
-def render_page(report: Report, core: Path | None = None) -> str:
+def render_page(report: Report, core: Path | None = None, drawn: Sequence[Drawn] | None = None) -> str:
     """The page as text. A core's own figure stands in it as an image, where nothing that it holds can run."""
     within: list[_Section] = [
         (attack, [(Markup(plot.svg), plot.caption) for plot in plots], rows)  # noqa: S704
-        for attack, plots, rows in _sections(report)
+        for attack, plots, rows in drawn or draw(report)
     ]
     figure, inside = _figure_of(core), None
     if figure is not None:
@@ -73,11 +75,10 @@ def _figure_of(core: Path | None) -> Path | None:
     return core / TRAINING_FIGURE if core is not None and (core / TRAINING_FIGURE).is_file() else None
 
 
-def _sections(report: Report) -> Iterator[tuple[Attack, list[Plot], _Rows]]:
-    """Each attack that was made, with its plots and its figures."""
-    for attack in Attack:
-        if any(figure.attack == attack.value for figure in report.figures):
-            yield attack, plots_of(report, attack.value), _rows(report, attack)
+def draw(report: Report) -> list[Drawn]:
+    """Each attack that was made; who writes the page and the card draws once for both."""
+    made = [attack for attack in Attack if any(figure.attack == attack.value for figure in report.figures)]
+    return [(attack, plots_of(report, attack.value), _rows(report, attack)) for attack in made]
 
 
 def _render(template: str, report: Report, sections: Sequence[_Section], inside: Inside | None) -> str:

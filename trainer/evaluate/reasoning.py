@@ -7,6 +7,7 @@ another question. "It thinks more" without the second is a change of style.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain, islice
 from random import Random
 
 from knowledge_store.protocol import Tag, escape_quoted, render_turn
@@ -28,7 +29,7 @@ READING = ("reading/open_book",)
 _ANSWER_TOKENS = 40
 _CHAIN_TOKENS = 160
 _FILLER = "."
-_BEGUN = f"{Tag.THINK}\n"
+_OPENED = f"{Tag.THINK}\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,25 +69,30 @@ def attack_reasoning(
     sums = draw_tasks(exam, ARITHMETIC, count)
     logic = draw_tasks(exam, LOGIC, count)
     reading = draw_tasks(exam, READING, count)
-    texts: dict[str, list[str]] = {}
-    for measure, tasks, banned, prefix in (
-        ("D.arithmetic", sums, DIRECT, ""),
-        ("D.arithmetic_chain", sums, TOOL_TAGS, _BEGUN),
-        ("D.logic", logic, TOOL_TAGS, ""),
-        ("D.reading", reading, TOOL_TAGS, ""),
+    half = count // 2
+    tick("D.logic")
+    groups = [_begun(sums), logic, reading, sums[:half], _begun(logic[:half])]
+    worked, logical, read, free, thought = _answer_groups(examinee, groups, TOOL_TAGS, batch)
+    tick("D.adoption")
+    adopting, own = [*sums[:half], *logic[:half]], [*worked[:half], *thought]
+    groups = [sums, *_controls(examinee, adopting, own)]
+    direct, filled, styled = _answer_groups(examinee, groups, DIRECT, batch)
+    for measure, tasks, texts in (
+        ("D.arithmetic", sums, direct),
+        ("D.arithmetic_chain", sums, worked),
+        ("D.logic", logic, logical),
+        ("D.reading", reading, read),
+        ("D.chain_own", adopting, own),
+        ("D.chain_filler", adopting, filled),
+        ("D.chain_style", adopting, styled),
     ):
-        tick(measure)
-        texts[measure] = answers(examinee, tasks, banned, prefix, batch)
-        ledger.add(measure, examinee.role, grade(tasks, texts[measure]), seeds=seeds)
+        ledger.add(measure, examinee.role, grade(tasks, texts), seeds=seeds)
+    adopted = (Tag.THINK in text for text in (*free, *logical[:half]))
+    ledger.add("D.adoption", examinee.role, adopted, seeds=seeds)
     if examinee.speaks_protocol:
         tick("D.arithmetic_alu")
         replies = converse(examinee, [task.prompt.question for task in sums], silence, batch, tools=True)
         ledger.add("D.arithmetic_alu", examinee.role, grade(sums, [one.answer or "" for one in replies]), seeds=seeds)
-    tick("D.adoption")
-    half = count // 2
-    free = [*answers(examinee, sums[:half], TOOL_TAGS, "", batch), *texts["D.logic"][:half]]
-    chained = [*texts["D.arithmetic_chain"][:half], *answers(examinee, logic[:half], TOOL_TAGS, _BEGUN, batch)]
-    _adopt(exam, examinee, [*sums[:half], *logic[:half]], free, chained, ledger, batch)
     tick("D.neutral")
     ledger.add("D.neutral", examinee.role, neutral_nats(examinee, [*sums, *logic, *reading], batch), seeds=seeds)
     attack_rings(exam, examinee, ledger, profile)
@@ -120,11 +126,34 @@ def rings(exam: Exam) -> dict[str, list[Target]]:
     return found
 
 
-def answers(examinee: Examinee, tasks: Sequence[Task], banned: tuple[Tag, ...], prefix: str, batch: int) -> list[str]:
-    """Greedy answers, with tags banned and the answer begun by `prefix`."""
-    prompts = [examinee.encode(examinee.render(replace(task.prompt, prefix=prefix))) for task in tasks]
+def answers(examinee: Examinee, tasks: Sequence[Task], banned: tuple[Tag, ...], batch: int) -> list[str]:
+    """Greedy answers, with tags banned."""
+    prompts = [examinee.encode(examinee.render(task.prompt)) for task in tasks]
     tokens = _ANSWER_TOKENS if banned == DIRECT else _CHAIN_TOKENS
     return greedy(examinee, prompts, Decoding(tokens, banned=banned), batch)
+
+
+def _answer_groups(
+    examinee: Examinee, groups: Sequence[Sequence[Task]], banned: tuple[Tag, ...], batch: int
+) -> list[list[str]]:
+    """The answers of each group; all are written at once, for then few rows are ever alone in a batch."""
+    texts = iter(answers(examinee, list(chain.from_iterable(groups)), banned, batch))
+    return [list(islice(texts, len(group))) for group in groups]
+
+
+def _begun(tasks: Sequence[Task], turns: Sequence[str] | None = None) -> list[Task]:
+    """The tasks with the turn begun: by the mark of a chain, and where they are given by these whole chains."""
+    opened = [_OPENED] * len(tasks) if turns is None else [f"{_OPENED}{turn}{Tag.END_THINK}\n" for turn in turns]
+    return [
+        replace(task, prompt=replace(task.prompt, prefix=prefix)) for task, prefix in zip(tasks, opened, strict=True)
+    ]
+
+
+def _controls(examinee: Examinee, tasks: Sequence[Task], texts: Sequence[str]) -> tuple[list[Task], list[Task]]:
+    """The same tasks after a filler as long as the model's own chain, and after the chain of another task."""
+    chains = [text.split(Tag.END_THINK)[0] for text in texts]
+    fillers = [_FILLER * max(1, len(examinee.encode(one))) + "\n" for one in chains]
+    return _begun(tasks, fillers), _begun(tasks, [*chains[1:], *chains[:1]])
 
 
 def grade(tasks: Sequence[Task], texts: Sequence[str]) -> list[bool]:
@@ -136,32 +165,6 @@ def neutral_nats(examinee: Examinee, tasks: Sequence[Task], batch: int) -> list[
     """Negative log-likelihood in nats a token of each task's own turn."""
     pairs = [(examinee.encode(examinee.render(task.prompt)), examinee.encode(task.turn)) for task in tasks if task.turn]
     return [-one.per_token for one in score(examinee, pairs, batch)]
-
-
-def _adopt(
-    exam: Exam,
-    examinee: Examinee,
-    tasks: Sequence[Task],
-    free: Sequence[str],
-    chained: Sequence[str],
-    ledger: Ledger,
-    batch: int,
-) -> None:
-    """Adoption in its `free` answers, and the accuracy after its own chain, a filler as long, and another's chain."""
-    seeds, role = (exam.seed,), examinee.role
-    ledger.add("D.adoption", role, (Tag.THINK in text for text in free), seeds=seeds)
-    chains = [text.split(Tag.END_THINK)[0] for text in chained]
-    ledger.add("D.chain_own", role, grade(tasks, chained), seeds=seeds)
-    fillers = [_FILLER * max(1, len(examinee.encode(chain))) + "\n" for chain in chains]
-    borrowed = [*chains[1:], *chains[:1]]
-    for measure, texts in (("D.chain_filler", fillers), ("D.chain_style", borrowed)):
-        prefixes = [f"{_BEGUN}{text}{Tag.END_THINK}\n" for text in texts]
-        prompts = [
-            examinee.encode(examinee.render(replace(task.prompt, prefix=prefix)))
-            for task, prefix in zip(tasks, prefixes, strict=True)
-        ]
-        told = greedy(examinee, prompts, Decoding(_ANSWER_TOKENS, banned=DIRECT), batch)
-        ledger.add(measure, role, grade(tasks, told), seeds=seeds)
 
 
 def _draw(world: World, kind: str, rng: Random) -> Task | None:

@@ -23,7 +23,7 @@ from trainer.evaluate.memory import Recollect, converse, from_store, silence
 from trainer.evaluate.outcome import Ledger
 from trainer.evaluate.profile import Profile
 from trainer.evaluate.question import Exam, Item, is_right, multi_hop, recall, with_tools
-from trainer.evaluate.reasoning import LOGIC, READING, draw_tasks
+from trainer.evaluate.reasoning import LOGIC, READING, Task, draw_tasks
 from trainer.fact import Target
 from trainer.rollout import Continuations, Rollout
 
@@ -51,8 +51,7 @@ def attack_memory(
     ledger.add("E.knock_fact_on", role, full, seeds=seeds)
     ledger.add("E.knock_fact_off", role, empty, seeds=seeds)
     with stored(exam.world.facts) as memory:
-        _knock_hops(exam, examinee, ledger, memory, profile)
-        _knock_skills(exam, examinee, ledger, memory, profile)
+        _knock(exam, examinee, ledger, memory, profile)
 
 
 def ask_every_memory(
@@ -130,23 +129,17 @@ def _fact(target: Target) -> Fact:
     return Fact(target.subject, target.relation, target.value, _MODULE)
 
 
-def _knock_hops(exam: Exam, examinee: Examinee, ledger: Ledger, memory: Recollect, profile: Profile) -> None:
-    """Two hops with the memory on and off."""
-    items = multi_hop(exam, profile.memory_questions)
+def _knock(exam: Exam, examinee: Examinee, ledger: Ledger, memory: Recollect, profile: Profile) -> None:
+    """Two hops, reading and logic with the memory on and off: what needs no memory must not miss it."""
+    families: dict[str, Sequence[Item | Task]] = {
+        "hops": multi_hop(exam, profile.memory_questions),
+        "reading": draw_tasks(exam, READING, profile.memory_questions),
+        "logic": draw_tasks(exam, LOGIC, profile.memory_questions),
+    }
+    questions = [one.prompt.question for asked in families.values() for one in asked]
     known: Continuations = {}
     for switch, source in (("on", memory), ("off", silence)):
-        replies = converse(examinee, [item.prompt.question for item in items], source, profile.batch, known=known)
-        outcomes = are_right(replies, [item.accepted for item in items])
-        ledger.add(f"E.knock_hops_{switch}", examinee.role, outcomes, seeds=(exam.seed,))
-
-
-def _knock_skills(exam: Exam, examinee: Examinee, ledger: Ledger, memory: Recollect, profile: Profile) -> None:
-    """Reading and logic with the memory on and off: what needs no memory must not miss it."""
-    for family, kinds in (("reading", READING), ("logic", LOGIC)):
-        tasks = draw_tasks(exam, kinds, profile.memory_questions)
-        questions = [task.prompt.question for task in tasks]
-        known: Continuations = {}
-        for switch, source in (("on", memory), ("off", silence)):
-            replies = converse(examinee, questions, source, profile.batch, known=known)
-            outcomes = are_right(replies, [task.accepted for task in tasks])
-            ledger.add(f"E.knock_{family}_{switch}", examinee.role, outcomes, seeds=(exam.seed,))
+        replies = iter(converse(examinee, questions, source, profile.batch, known=known))
+        for family, asked in families.items():
+            right = are_right(list(itertools.islice(replies, len(asked))), [one.accepted for one in asked])
+            ledger.add(f"E.knock_{family}_{switch}", examinee.role, right, seeds=(exam.seed,))

@@ -38,7 +38,11 @@ from trainer.world.world import World
 
 Tick = Callable[[str], None]
 ATTACKS = "ABCDE"
-_LONGEST_FIRST = "CEDAB"
+_LONGEST_FIRST = (
+    "C.relearn_few", "C.relearn ", "C.relearn_fast", "D ", "C.relearn_lora", "E ", "A ", "C.relearn_ten", "B probes",
+    "C weights", "C.unrelated", "B ",
+)  # fmt: skip
+"""How the names of the steps begin, by what these take: short ones come last, that all workers end together."""
 _WORTHWHILE = (5_000_000, 200_000_000)
 """Between these many weights several workers are faster than one."""
 _MOST_WORKERS = 8
@@ -64,7 +68,7 @@ class Request:
     workers: int = 1
     """How many processes attack side by side; 0 decides by the device and the size of the core.
 
-    More than one needs a main module that can be imported, as Python's `spawn` does.
+    More than one needs a main module that can be imported, as Python's `forkserver` does.
     """
 
 
@@ -161,7 +165,7 @@ def _examine_apart(exam: Exam, field: Field, request: Request, workers: int) -> 
     """The same, by several processes."""
     ledger = Ledger()
     steps = [step for step in plan(exam, field, request.profile, ledger) if step.name[0] in request.attacks]
-    names = sorted((step.name for step in steps), key=lambda name: _LONGEST_FIRST.index(name[0]))
+    names = sorted((step.name for step in steps), key=_turn)
     parts: dict[str, Ledger] = {}
     with _bar(len(steps)) as bar:
         for name, part in side_by_side(_prepared, (request,), names, workers):
@@ -171,6 +175,10 @@ def _examine_apart(exam: Exam, field: Field, request: Request, workers: int) -> 
     for step in steps:  # in their order, whoever was done first
         ledger.join(parts[step.name])
     return ledger
+
+
+def _turn(name: str) -> int:
+    return next(place for place, begin in enumerate(_LONGEST_FIRST) if name.startswith(begin))
 
 
 def _prepared(request: Request) -> Callable[[str], Ledger]:

@@ -7,13 +7,14 @@ attacks: a worker is prepared once by a function and then given names.
 import contextlib
 import ctypes
 import multiprocessing
+import multiprocessing.forkserver
 import signal
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.context import BaseContext
 from typing import Any, TypeVar
-
-import torch
 
 from trainer.errors import WorkerError
 
@@ -21,6 +22,18 @@ Result = TypeVar("Result")
 _NO_MAPPED_BLOCKS, _TRIM_FROM = -4, -1  # M_MMAP_MAX and M_TRIM_THRESHOLD of glibc's malloc.h
 _work: Callable[[str], Any] | None = None
 """What this worker does with a name."""
+
+
+def load_ahead(module: str) -> None:
+    """Import a module, beside what this process does, in the one that workers will be forked from."""
+    if sys.platform != "win32":
+        _context().set_forkserver_preload([module])
+        multiprocessing.forkserver.ensure_running()
+
+
+def _context() -> BaseContext:
+    """Workers start from a process that has computed nothing, for one with threads cannot be forked."""
+    return multiprocessing.get_context("spawn" if sys.platform == "win32" else "forkserver")
 
 
 def side_by_side(
@@ -37,11 +50,11 @@ def side_by_side(
     Raises:
         WorkerError: a worker was killed.
     """
+    import torch
+
     threads = max(1, torch.get_num_threads() // workers)
     others = set(multiprocessing.active_children())
-    pool = ProcessPoolExecutor(
-        workers, multiprocessing.get_context("spawn"), initializer=_begin, initargs=(threads, prepare, arguments)
-    )
+    pool = ProcessPoolExecutor(workers, _context(), initializer=_begin, initargs=(threads, prepare, arguments))
     try:
         futures = {pool.submit(_do, name): name for name in names}
         for done in as_completed(futures):
@@ -58,6 +71,8 @@ def side_by_side(
 
 
 def _begin(threads: int, prepare: Callable[..., Callable[[str], Any]], arguments: Sequence[Any]) -> None:
+    import torch
+
     global _work
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's, which ends its workers
     torch.set_num_threads(threads)
