@@ -91,7 +91,7 @@ def _skills(exam: Exam, one: Examinee, table: Table, count: int, batch: int) -> 
         ("open-book reading", READING, TOOL_TAGS),
     ):
         tasks = draw_tasks(exam, kinds, count)
-        _enter(table, f"{name}, {one.role}", grade(tasks, answers(one, tasks, banned, "", batch)))
+        _enter(table, f"{name}, {one.role}", grade(tasks, answers(one, tasks, banned, batch)))
 
 
 def _relearn(exam: Exam, one: Examinee, table: Table, steps: int, count: int, rate: float, batch: int) -> None:

@@ -52,7 +52,7 @@ QUICK_PROFILE = Profile(
     "quick", QUICK, questions=60, samples=4, candidates=6, probe_subjects=240, probe_relations=2, probe_restarts=2,
     probe_mlp_layers=2, relearn_steps=40, relearn_rates=(1e-4, 4e-4), relearn_batch=24, relearn_questions=60,
     skill_questions=60, memory_questions=40, tampered_layers=2, ten_steps=10, unrelated_steps=10, lora_steps=24,
-    text_batch=8, base_steps=12,
+    text_batch=8, base_steps=6,
 )  # fmt: skip
 FULL_PROFILE = Profile(
     "full", FULL, questions=500, samples=16, candidates=50, probe_subjects=2000, probe_relations=6, probe_restarts=5,

@@ -40,7 +40,7 @@ Tick = Callable[[str], None]
 ATTACKS = "ABCDE"
 _LONGEST_FIRST = (
     "C.relearn_few", "C.relearn ", "C.relearn_fast", "D ", "C.relearn_lora", "E ", "A ", "C.relearn_ten", "B probes",
-    "C weights", "C.unrelated", "B ",
+    "C.unrelated", "C weights", "B ",
 )  # fmt: skip
 """How the names of the steps begin, by what these take: short ones come last, that all workers end together."""
 _WORTHWHILE = (5_000_000, 200_000_000)

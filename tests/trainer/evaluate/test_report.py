@@ -11,7 +11,7 @@ from trainer.errors import ArtifactError
 from trainer.evaluate.gate import judge
 from trainer.evaluate.measure import MEASURES
 from trainer.evaluate.outcome import Curve, Ledger, Outcomes, Role
-from trainer.evaluate.page import render_page, write_card, write_page
+from trainer.evaluate.page import draw, render_page, write_card, write_page
 from trainer.evaluate.profile import QUICK_PROFILE
 from trainer.evaluate.report import (
     Report,
@@ -103,6 +103,9 @@ def test_the_summary_goes_into_the_record_of_the_core(tmp_path: Path):
 def test_the_page_needs_nothing_else_and_shows_every_measure(tmp_path: Path):
     report = make_report()
     page = write_page(report, tmp_path).read_text()
+    drawn = draw(report)
+    assert write_page(report, tmp_path, drawn=drawn).read_text() == page
+    assert write_card(report, tmp_path, drawn=drawn).read_text() == write_card(report, tmp_path).read_text()
     assert "src=" not in page
     assert "<link" not in page
     assert "@import" not in page

@@ -3,6 +3,8 @@
 import multiprocessing
 import os
 import shutil
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -40,6 +42,12 @@ def shouted(mark: str) -> Callable[[str], str]:
     return work
 
 
+def imported() -> Callable[[str], bool]:
+    """Prepared once in each worker."""
+    before = frozenset(sys.modules)
+    return before.__contains__
+
+
 def test_each_name_comes_back_with_its_result() -> None:
     assert dict(side_by_side(shouted, ("!",), ["a", "b", "c"], 2)) == {"a": "A!", "b": "B!", "c": "C!"}
 
@@ -63,6 +71,19 @@ def test_no_worker_outlives_who_asked() -> None:
     for child in left:
         child.join(20)
     assert not any(child.is_alive() for child in left)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows cannot fork")
+def test_a_module_that_is_loaded_ahead_is_there_when_a_worker_starts() -> None:
+    script = """
+from tests.trainer.evaluate.test_workers import imported
+from trainer.evaluate.workers import load_ahead, side_by_side
+load_ahead("xml.dom.pulldom")
+print(dict(side_by_side(imported, (), ["xml.dom.pulldom", "xml.dom.expatbuilder"], 1)))
+"""
+    root = Path(__file__).parents[3]
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=root)
+    assert done.stdout.strip() == "{'xml.dom.pulldom': True, 'xml.dom.expatbuilder': False}"
 
 
 def test_two_workers_report_what_one_does(raw_base: Path, tmp_path: Path) -> None:
