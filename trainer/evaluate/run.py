@@ -68,7 +68,7 @@ class Request:
     workers: int = 1
     """How many processes attack side by side; 0 decides by the device and the size of the core.
 
-    More than one needs a main module that can be imported, as Python's `forkserver` does.
+    More than one needs a main module that can be imported, as Python's `forkserver` and `spawn` do.
     """
 
 

@@ -1,7 +1,8 @@
 """Work side by side: processes, each with its own models and its share of the cores, that take the next step.
 
 Between its many small operations a small model leaves cores idle; several attacks at once do not. Knows nothing of
-attacks: a worker is prepared once by a function and then given names.
+attacks: a worker is prepared once by a function and then given names. Torch is imported late, for loading ahead is to begin
+at once.
 """
 
 import contextlib
@@ -20,20 +21,21 @@ from trainer.errors import WorkerError
 
 Result = TypeVar("Result")
 _NO_MAPPED_BLOCKS, _TRIM_FROM = -4, -1  # M_MMAP_MAX and M_TRIM_THRESHOLD of glibc's malloc.h
+_FORKS = sys.platform == "linux"  # elsewhere a fork is not safe, or not there
 _work: Callable[[str], Any] | None = None
 """What this worker does with a name."""
 
 
 def load_ahead(module: str) -> None:
     """Import a module, beside what this process does, in the one that workers will be forked from."""
-    if sys.platform != "win32":
+    if _FORKS:
         _context().set_forkserver_preload([module])
         multiprocessing.forkserver.ensure_running()
 
 
 def _context() -> BaseContext:
     """Workers start from a process that has computed nothing, for one with threads cannot be forked."""
-    return multiprocessing.get_context("spawn" if sys.platform == "win32" else "forkserver")
+    return multiprocessing.get_context("forkserver" if _FORKS else "spawn")
 
 
 def side_by_side(

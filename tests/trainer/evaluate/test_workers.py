@@ -73,7 +73,7 @@ def test_no_worker_outlives_who_asked() -> None:
     assert not any(child.is_alive() for child in left)
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="Windows cannot fork")
+@pytest.mark.skipif(sys.platform != "linux", reason="workers are forked on Linux only")
 def test_a_module_that_is_loaded_ahead_is_there_when_a_worker_starts() -> None:
     script = """
 from tests.trainer.evaluate.test_workers import imported
