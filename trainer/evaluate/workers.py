@@ -1,8 +1,8 @@
 """Work side by side: processes, each with its own models and its share of the cores, that take the next step.
 
 Between its many small operations a small model leaves cores idle; several attacks at once do not. Knows nothing of
-attacks: a worker is prepared once by a function and then given names. Torch is imported late, for loading ahead is to begin
-at once.
+attacks: a worker is prepared once by a function and then given names. Torch is imported late, so that loading ahead
+begins at once.
 """
 
 import contextlib
