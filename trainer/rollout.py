@@ -109,7 +109,6 @@ def answer_all(
     growing = [_begin(question, tokenizer, frame, opening, tools=tools) for question in questions]
     stops = {token_id(tokenizer, tag) for tag in (tokenizer.eos_token, *_STOPS)}
     pad_id = token_id(tokenizer, tokenizer.pad_token)
-
     writers: list[int] = []  # whose prompts are decoded now
 
     def grow(number: int, written: list[int]) -> list[int]:

@@ -178,7 +178,9 @@ def _examine_apart(exam: Exam, field: Field, request: Request, workers: int) -> 
 
 
 def _turn(name: str) -> int:
-    return next(place for place, begin in enumerate(_LONGEST_FIRST) if name.startswith(begin))
+    """The place of a step; one that is not listed comes last."""
+    places = (place for place, begin in enumerate(_LONGEST_FIRST) if name.startswith(begin))
+    return next(places, len(_LONGEST_FIRST))
 
 
 def _prepared(request: Request) -> Callable[[str], Ledger]:
