@@ -7,14 +7,13 @@ import time
 from dataclasses import dataclass
 from random import Random
 
-from tqdm import tqdm
-
 from trainer.base_model import Base
 from trainer.canary import exact, recall_examples, value_examples
 from trainer.config import RunConfig
 from trainer.errors import FactsError
 from trainer.fact import Target
 from trainer.machine import Machine
+from trainer.progress import watched
 from trainer.reader import Reader
 from trainer.world.phrasing import Phrasings
 from trainer.world.world import World
@@ -22,6 +21,7 @@ from trainer.world.world import World
 MORE_WORDINGS = 16
 _WORDINGS = 2 + MORE_WORDINGS
 _CHUNK = 4096
+_TITLE = f"asking the base which facts it knows, {_CHUNK} a part"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,8 @@ def know(
     encoder, answer = base.encoder, config.facts.answer
     unknown: list[Target] = []
     with machine.precision():
-        for start in _watched(range(0, len(asked), _CHUNK), machine):  # a million facts would not fit as examples
+        starts = range(0, len(asked), _CHUNK)  # a million facts would not fit as examples
+        for start in watched(starts, _TITLE, "part", shown=machine.is_main):
             part = asked[start : start + _CHUNK]
             both = [recall_examples(part, world, encoder, answer, rng, held_out=held) for held in (False, True)]
             looks = [exact(reader, examples, encoder) for examples in both]
@@ -72,11 +73,6 @@ def know(
     left_out = set(unknown)
     known = tuple(fact for fact in world.facts if fact not in left_out)
     return Known(known, tuple(unknown), len(asked), time.perf_counter() - started, _WORDINGS)
-
-
-def _watched(starts: range, machine: Machine) -> "tqdm[int]":
-    title = "asking the base which facts it knows"
-    return tqdm(starts, title, unit=f"×{_CHUNK} facts", disable=None if machine.is_main else True)
 
 
 def _question(phrasings: Phrasings, fact: Target, number: int) -> str:

@@ -1,7 +1,6 @@
-"""What a run writes down as it goes: a bar for people, TensorBoard for the eye, history for the figures."""
+"""What a run writes down as it goes: progress for people, TensorBoard for the eye, history for the figures."""
 
 import json
-import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -9,12 +8,12 @@ from types import TracebackType
 from typing import Self
 
 from torch.utils.tensorboard import SummaryWriter
-from tqdm import tqdm
 
 from trainer.canary import Canaries
 from trainer.checkpoint import Cursor
 from trainer.files import write_whole
 from trainer.loop import StepReport
+from trainer.progress import Progress
 
 Row = dict[str, float | str | None]
 
@@ -39,7 +38,7 @@ class Logbook:
         self.history: list[Row] = list(history)
         self.writes = writes
         self._path = folder / "history.jsonl"
-        self._bar = tqdm(total=steps, initial=done, unit="step", disable=None if writes else True, dynamic_ncols=True)
+        self._progress = Progress("training", steps, "step", done=done, shown=writes)
         self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=done) if writes else None
 
     def __enter__(self) -> Self:
@@ -48,18 +47,16 @@ class Logbook:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._bar.close()
+        self._progress.close()
         if self._board is not None:
             self._board.close()
 
     def step(self, cursor: Cursor, stage: str, strength: float, report: StepReport) -> None:
         """Note a step."""
-        self._bar.update()
         shown = {name: f"{value:.3f}" for name, value in report.losses.items()}
         if report.probe_accuracy is not None:
             shown |= {"λ": f"{strength:.2f}", "probe": f"{report.probe_accuracy:.0%}"}
-        self._bar.set_description(stage)
-        self._bar.set_postfix(shown, refresh=False)
+        self._progress.advance(stage, shown)
         values = {f"loss/{name}": value for name, value in report.losses.items()}
         values |= {
             "step/norm": report.norm,
@@ -80,13 +77,12 @@ class Logbook:
         self.history.append({"step": float(cursor.total), "stage": stage, **values})
         if self.writes:
             said = " ".join(f"{name.removeprefix('canary/')} {value:.3g}" for name, value in values.items())
-            self._bar.write(f"step {cursor.total} {stage}: {said}", file=sys.stderr)
+            self.say(f"step {cursor.total} {stage}: {said}")
             self.write()
 
     def say(self, line: str) -> None:
         """A line for people, above the bar."""
-        if self.writes:
-            self._bar.write(line, file=sys.stderr)
+        self._progress.say(line)
 
     def write(self) -> None:
         """Write the history down."""

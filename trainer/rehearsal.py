@@ -11,7 +11,6 @@ from typing import Any
 
 import psutil
 import torch
-from tqdm import tqdm
 
 from trainer.adapter import prepare_model
 from trainer.average import Average
@@ -21,6 +20,7 @@ from trainer.loop import make_optimizer, take_step
 from trainer.objective import Metabolism
 from trainer.perturb import Chosen
 from trainer.preparation import Prepared, prepare, probes_of
+from trainer.progress import watched
 from trainer.reader import Reader
 from trainer.run import RUN_FILE
 from trainer.sources import left_out
@@ -206,7 +206,7 @@ def _rehearse_stages(prepared: Prepared, look_s: float) -> tuple[StageRehearsal,
     ]
     tried: dict[tuple[LossesConfig, bool], tuple[dict[str, float], float]] = {}
     found = []
-    for number, stage in tqdm(stages, "dry steps", unit="stage", disable=None):
+    for number, stage in watched(stages, "dry steps", "stage"):
         work = (stage.losses, stage.average is None)
         if work not in tried:
             tried[work] = _dry_steps(prepared, stage, number)
