@@ -1,7 +1,7 @@
-"""A core beside what the trainer is to reach: recall, lookups, skills and relearning, on hundreds of questions.
+"""A core beside what the trainer is to reach: recall, probes, lookups, skills and relearning, on hundreds of questions.
 
 The gate's own questions and measures, but more of them and a longer relearning than the quick profile has time for.
-The last line is JSON::
+With a never-knew control, what is known of the facts is asked of the control too. The last line is JSON::
 
     python -m benchmarks.core_targets --core models/demo-core --base models/demo-base
 """
@@ -18,15 +18,16 @@ from trainer.evaluate.behaviour import recall_direct
 from trainer.evaluate.command import files_of
 from trainer.evaluate.examinee import Examinee, load_examinee
 from trainer.evaluate.generate import DIRECT, TOOL_TAGS
+from trainer.evaluate.inside import attack_names, attack_probes, probe_tasks
 from trainer.evaluate.memory import converse, silence
-from trainer.evaluate.outcome import Role
+from trainer.evaluate.outcome import Ledger, Role
 from trainer.evaluate.profile import QUICK_PROFILE
 from trainer.evaluate.question import Exam, recall
 from trainer.evaluate.reasoning import ARITHMETIC, LOGIC, READING, answers, draw_tasks, grade
 from trainer.evaluate.recovery import are_right, stored
 from trainer.evaluate.relearning import Relearning, facts_stream, halves, relearn
 from trainer.evaluate.run import Request, read_exam, say
-from trainer.evaluate.statistic import interval
+from trainer.evaluate.statistic import Interval, difference, interval
 
 Table = dict[str, tuple[float, float, float, int]]
 """By measure: the share, the bounds of its 95 % interval, and of how many."""
@@ -35,6 +36,7 @@ Table = dict[str, tuple[float, float, float, int]]
 @click.command()
 @click.option("--core", type=click.Path(path_type=Path, exists=True), default=Path("models/demo-core"))
 @click.option("--base", type=click.Path(path_type=Path, exists=True), default=Path("models/demo-base"))
+@click.option("--control", type=click.Path(path_type=Path, exists=True), help="A base that never knew the facts.")
 @click.option("--facts", type=click.Path(path_type=Path, exists=True), multiple=True, default=(Path("knowledge"),))
 @click.option("--questions", default=500, show_default=True, help="Of each kind.")
 @click.option("--relearn-steps", default=200, show_default=True)
@@ -44,6 +46,7 @@ Table = dict[str, tuple[float, float, float, int]]
 def main(
     core: Path,
     base: Path,
+    control: Path | None,
     facts: tuple[Path, ...],
     questions: int,
     relearn_steps: int,
@@ -54,22 +57,33 @@ def main(
     """Measure the core, and its skills beside the base's."""
     exam, _ = read_exam(Request(core, str(base), files_of(facts), QUICK_PROFILE))
     torch.manual_seed(exam.seed)
-    examinees = {one.role: one for one in (load_examinee(core, Role.CORE), load_examinee(base, Role.BASE))}
+    pupil, teacher = load_examinee(core, Role.CORE), load_examinee(base, Role.BASE)
+    ignorant = [load_examinee(control, Role.CONTROL)] if control else []
     table: Table = {}
-    _ask(exam, examinees[Role.CORE], table, questions, batch)
-    for one in examinees.values():
+    for one in (pupil, *ignorant):
+        _recall(exam, one, table, questions, batch)
+    _look_up(exam, pupil, table, questions, batch)
+    for one in (pupil, teacher):
         _skills(exam, one, table, questions, batch)
-    _relearn(exam, examinees[Role.CORE], table, relearn_steps, relearn_questions, rate, batch)
-    print(json.dumps({"benchmark": "core_targets", "core": str(core), "base": str(base), "figures": table}))
+    _probe(exam, [pupil, teacher, *ignorant], table, batch)
+    for one in (pupil, *ignorant):
+        _relearn(exam, one, table, relearn_steps, relearn_questions, rate, batch)
+    named = {"core": str(core), "base": str(base), "control": str(control) if control else None}
+    print(json.dumps({"benchmark": "core_targets", **named, "figures": table}))
 
 
-def _ask(exam: Exam, one: Examinee, table: Table, count: int, batch: int) -> None:
-    """Recall with tools forbidden; lookups and right answers with the memory, with the service's system prompt and
-    without; lookups where no fact is needed."""
+def _recall(exam: Exam, one: Examinee, table: Table, count: int, batch: int) -> None:
+    """Recall with tools forbidden, and what guessing gives."""
     items = recall(exam, exam.sample(count))
-    _enter(table, "recall, held-out wording, tools forbidden", recall_direct(one, items, batch))
+    _enter(table, f"recall, held-out wording, tools forbidden, {one.role}", recall_direct(one, items, batch))
     stand_ins = recall(exam, [item.fact for item in items], invented=True)
-    _enter(table, "the same about nobody (guessing)", recall_direct(one, stand_ins, batch))
+    _enter(table, f"the same about nobody (guessing), {one.role}", recall_direct(one, stand_ins, batch))
+
+
+def _look_up(exam: Exam, one: Examinee, table: Table, count: int, batch: int) -> None:
+    """Lookups and right answers with the memory, with the service's system prompt and without; lookups where no fact
+    is needed."""
+    items = recall(exam, exam.sample(count))
     questions, truth = [item.prompt.question for item in items], [item.accepted for item in items]
     with stored(exam.world.facts) as memory:
         for way, tools in (("", False), (", as served", True)):
@@ -94,6 +108,24 @@ def _skills(exam: Exam, one: Examinee, table: Table, count: int, batch: int) -> 
         _enter(table, f"{name}, {one.role}", grade(tasks, answers(one, tasks, banned, batch)))
 
 
+def _probe(exam: Exam, examinees: Sequence[Examinee], table: Table, batch: int) -> None:
+    """Fresh probes on more subjects than the quick profile has time for, and what the names alone give."""
+    profile = replace(QUICK_PROFILE, probe_subjects=1000, probe_relations=4, batch=batch)
+    tasks, ledger = probe_tasks(exam, profile), Ledger()
+    say(f"probes of {', '.join(task.relation for task in tasks)}")
+    for examinee in examinees:
+        attack_probes(tasks, examinee, ledger, profile, say)
+    attack_names(tasks, ledger, profile, say)
+    for one in ledger.outcomes.values():
+        _note(table, f"{one.measure}, {one.role}", interval(one.items, groups=one.groups), len(set(one.groups)))
+    for measure in ("B.probe_linear", "B.probe_mlp"):
+        core, control = ledger.find(measure, Role.CORE), ledger.find(measure, Role.CONTROL)
+        if core and control:
+            gap = difference(core.items, control.items, paired=True, groups=core.groups)
+            bounds = Interval(gap.value, gap.low, gap.high)
+            _note(table, f"{measure}, core less control", bounds, len(set(core.groups)))
+
+
 def _relearn(exam: Exam, one: Examinee, table: Table, steps: int, count: int, rate: float, batch: int) -> None:
     """Half of the facts again, the other half asked; the best of five checkpoints, as an attacker would keep."""
     shown, asked = halves(exam)
@@ -102,16 +134,20 @@ def _relearn(exam: Exam, one: Examinee, table: Table, steps: int, count: int, ra
     examples = facts_stream(exam, one, shown)
     trial = relearn(exam, one, examples, asked[:count], shown[:count], way, profile, stand_ins=True)
     for step, right, guessed in zip(trial.steps, trial.right, trial.guessed, strict=True):
-        say(f"relearning step {step}: {sum(right) / len(right):.3f}, of nobody {sum(guessed) / len(guessed):.3f}")
-    _enter(table, f"other half after {steps} steps of relearning", trial.best(trial.right))
-    _enter(table, "the same about nobody", trial.best(trial.guessed))
-    _enter(table, "the half that was shown", trial.best(trial.shown))
+        shares = f"{sum(right) / len(right):.3f}, of nobody {sum(guessed) / len(guessed):.3f}"
+        say(f"relearning of the {one.role}, step {step}: {shares}")
+    _enter(table, f"other half after {steps} steps of relearning, {one.role}", trial.best(trial.right))
+    _enter(table, f"the same about nobody, {one.role}", trial.best(trial.guessed))
+    _enter(table, f"the half that was shown, {one.role}", trial.best(trial.shown))
 
 
 def _enter(table: Table, name: str, outcomes: Sequence[bool]) -> None:
-    bounds = interval([float(one) for one in outcomes])
-    table[name] = bounds.value, bounds.low, bounds.high, len(outcomes)
-    print(f"{name}: {bounds.value:.3f} ({bounds.low:.3f} to {bounds.high:.3f}), of {len(outcomes)}", flush=True)
+    _note(table, name, interval([float(one) for one in outcomes]), len(outcomes))
+
+
+def _note(table: Table, name: str, bounds: Interval, count: int) -> None:
+    table[name] = bounds.value, bounds.low, bounds.high, count
+    print(f"{name}: {bounds.value:.3f} ({bounds.low:.3f} to {bounds.high:.3f}), of {count}", flush=True)
 
 
 if __name__ == "__main__":

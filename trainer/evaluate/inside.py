@@ -142,14 +142,14 @@ def attack_lens(
 
 
 def _states(examinee: Examinee, items: Sequence[Item], batch: int) -> torch.Tensor:
-    """Hidden states [L, N, D] of every layer at every position, positions flattened into layers."""
+    """Hidden states [L, N, D] of every layer at every position, positions flattened into layers, beside the model."""
     prompts, positions = [], []
     for item in items:
         ids, place = locate(examinee, item)
         prompts.append(ids)
         positions.append([place, len(ids) - 1])
     states_LNPD = hidden_states(examinee, prompts, positions, batch)
-    return states_LNPD.permute(0, 2, 1, 3).flatten(0, 1)
+    return states_LNPD.permute(0, 2, 1, 3).flatten(0, 1).to(examinee.device)
 
 
 def locate(examinee: Examinee, item: Item) -> tuple[list[int], int]:

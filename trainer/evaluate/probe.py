@@ -46,11 +46,13 @@ def read(
 ) -> Reading:
     """Fit probes on `fit_LND` (one phrasing) and read them on `asked_LND` (another); the two hold the same subjects.
 
-    The layer is chosen on subjects that neither fit nor count, so that the best of many layers is no lucky draw.
+    The layer is chosen on subjects that neither fit nor count, so that the best of many layers is no lucky draw. All is
+    computed where `fit_LND` lies.
     """
+    asked_LND, labels_N = asked_LND.to(fit_LND.device), labels_N.to(fit_LND.device)
     mean_L1D = fit_LND[:, parts.fit].mean(1, keepdim=True)
     scale_L1D = fit_LND[:, parts.fit].std(1, keepdim=True) + 1e-6
-    probe = _Probe(fit_LND.shape[0], fit_LND.shape[2], int(labels_N.max()) + 1, kind, seed)
+    probe = _Probe(fit_LND.shape[0], fit_LND.shape[2], int(labels_N.max()) + 1, kind, seed, fit_LND.device)
     probe.fit((fit_LND[:, parts.fit] - mean_L1D) / scale_L1D, labels_N[parts.fit])
     chosen_LN = probe.predict((asked_LND[:, parts.choose] - mean_L1D) / scale_L1D) == labels_N[parts.choose]
     layer = int(chosen_LN.float().mean(1).argmax())
@@ -67,17 +69,20 @@ def majority(labels_N: torch.Tensor, parts: Split) -> tuple[bool, ...]:
 class _Probe:
     """One classifier a layer, fitted together by full-batch AdamW."""
 
-    def __init__(self, layers: int, width: int, classes: int, kind: Kind, seed: int) -> None:
+    def __init__(self, layers: int, width: int, classes: int, kind: Kind, seed: int, device: torch.device) -> None:
         generator = torch.Generator().manual_seed(seed)
 
         def draw(*shape: int) -> torch.Tensor:
             weight: torch.Tensor = torch.randn(*shape, generator=generator) / shape[1] ** 0.5
-            return weight.requires_grad_()
+            return weight.to(device).requires_grad_()
+
+        def zeros(*shape: int) -> torch.Tensor:
+            return torch.zeros(*shape, device=device, requires_grad=True)
 
         self._first = draw(layers, width, _HIDDEN) if kind == "mlp" else None
-        self._first_bias = torch.zeros(layers, 1, _HIDDEN, requires_grad=True) if kind == "mlp" else None
+        self._first_bias = zeros(layers, 1, _HIDDEN) if kind == "mlp" else None
         self._last = draw(layers, _HIDDEN if kind == "mlp" else width, classes)
-        self._last_bias = torch.zeros(layers, 1, classes, requires_grad=True)
+        self._last_bias = zeros(layers, 1, classes)
 
     def fit(self, states_LND: torch.Tensor, labels_N: torch.Tensor) -> None:
         """Minimise the cross-entropy of every layer's probe."""
