@@ -52,6 +52,11 @@ class Examinee:
         """Where the model lies."""
         return self.model.device
 
+    @property
+    def parameters(self) -> int:
+        """How many weights it has."""
+        return sum(weight.numel() for weight in self.model.parameters())
+
     @cached_property
     def end_ids(self) -> tuple[int, ...]:
         """The ids that end a turn."""

@@ -38,6 +38,8 @@ _SHOWN = {"C.relearn": "C.half_shown", "C.relearn_few": "C.few_shown"}
 _SCORED = "C.relearn"
 """What is also scored as steps to half recovery."""
 _RESAMPLED = 1000
+_LAUNCHED = 200_000_000
+"""With fewer weights than this an accelerator mostly waits for its next operation, padding or not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +164,7 @@ def relearn(
     size = profile.text_batch if way.shown == 0 else profile.relearn_batch
     count = min(_CHECKPOINTS, max(1, way.steps // _APART))
     stops = sorted({round(way.steps * place / count) for place in range(count + 1)})
+    rows = rows_a_part(pupil, size)
     right: list[tuple[bool, ...]] = []
     guessed: list[tuple[bool, ...]] = []
     back: list[tuple[bool, ...]] = []
@@ -173,7 +176,7 @@ def relearn(
                 row.append(tuple(itertools.islice(answers, len(kind))))
         if step < way.steps:
             pupil.model.train()
-            _step(pupil, [next(examples) for _ in range(size)], optimizer)
+            take_step(pupil, [next(examples) for _ in range(size)], optimizer, rows)
     return Trial(tuple(stops), tuple(right), tuple(guessed), tuple(back))
 
 
@@ -277,11 +280,19 @@ def _copy(examinee: Examinee, way: Relearning) -> Any:
     return model
 
 
-def _step(pupil: Examinee, examples: Sequence[Example], optimizer: torch.optim.Optimizer) -> None:
-    """One update on the continuations, in parts of like length: padding costs nearly half as much as the text."""
+def rows_a_part(pupil: Examinee, count: int) -> int:
+    """How many of a step's `count` rows are read at once: a third, for all of them would be padded to the longest,
+    which costs nearly half as much as the text; all where the model lies on an accelerator and is small.
+    """
+    small = pupil.device.type != "cpu" and pupil.parameters < _LAUNCHED
+    return count if small else max(8, count // 3)
+
+
+def take_step(pupil: Examinee, examples: Sequence[Example], optimizer: torch.optim.Optimizer, rows: int) -> None:
+    """One update on the continuations, in parts of like length."""
     optimizer.zero_grad(set_to_none=True)
     count = sum(len(rest) for _, rest in examples)
-    for places in by_length([len(prompt) + len(rest) for prompt, rest in examples], max(8, len(examples) // 3)):
+    for places in by_length([len(prompt) + len(rest) for prompt, rest in examples], rows):
         (_loss(pupil, [examples[place] for place in places]) / count).backward()  # type: ignore[no-untyped-call]
     torch.nn.utils.clip_grad_norm_(pupil.model.parameters(), 1.0)
     optimizer.step()

@@ -203,7 +203,7 @@ def _fitting(core: Examinee) -> int:
     nor so large that each of its operations keeps all cores busy.
     """
     small, large = _WORTHWHILE
-    worthwhile = core.device.type == "cpu" and small <= _parameters(core) <= large
+    worthwhile = core.device.type == "cpu" and small <= core.parameters <= large
     return min(_MOST_WORKERS, torch.get_num_threads()) if worthwhile else 1
 
 
@@ -283,7 +283,7 @@ def write_up(
         created=now(),
         duration_s=round(duration_s, 1),
         subjects=tuple(
-            Subject(role=one.role, name=one.name, parameters=_parameters(one), sha256=digest(one.model))
+            Subject(role=one.role, name=one.name, parameters=one.parameters, sha256=digest(one.model))
             for one in field.all
         ),
         facts=tuple(FactsUsed(file=one.name, sha256=one.sha256, rows=one.rows) for one in sources),
@@ -295,7 +295,3 @@ def write_up(
         not_tested=untested(ledger, verdicts, profile, has_control=field.control is not None),
         versions=versions(),
     )
-
-
-def _parameters(one: Examinee) -> int:
-    return sum(weight.numel() for weight in one.model.parameters())
