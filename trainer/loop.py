@@ -30,7 +30,7 @@ _ECHO_S = 5.0
 
 @dataclass(frozen=True, slots=True)
 class StepReport:
-    """What one step did."""
+    """What one step did: losses, norm, probes and tokens over all processes, the times this one's own."""
 
     losses: Mapping[str, float]
     norm: float
@@ -148,9 +148,10 @@ def run_stage(
         cursor = Cursor(cursor.stage, cursor.step + 1, cursor.total + 1)
         if average is not None:
             average.follow(cursor.step)
+        tokens = sum(part.tokens for name in objective.streams for part in batches[name])
         report = StepReport(
             losses, norm, rate, accuracy,
-            tokens=sum(part.tokens for name in objective.streams for part in batches[name]),
+            tokens=round(machine.total({"tokens": tokens})["tokens"]),
             elapsed_s=time.perf_counter() - started, waited_s=feed.waited_s - waited,
         )  # fmt: skip
         watcher.after_step(cursor, report)

@@ -29,13 +29,17 @@ from trainer.errors import ConfigError
 
 
 class Machine:
-    """This process's device, its number among the processes, and what they do together."""
+    """This process's device, its number among the processes, and what they do together.
 
-    def __init__(self, config: ComputeConfig) -> None:
+    With `looks_for_unused`, a pass may leave weights untouched, as one that ends at a probed layer does; to find them
+    the processes walk through the graph of each pass.
+    """
+
+    def __init__(self, config: ComputeConfig, *, looks_for_unused: bool = True) -> None:
         if config.device == "cuda" and not torch.cuda.is_available():
             raise ConfigError("compute.device is cuda, but no GPU is to be seen; set it to auto or cpu")
         self.config = config
-        unused = DistributedDataParallelKwargs(find_unused_parameters=True)
+        unused = DistributedDataParallelKwargs(find_unused_parameters=looks_for_unused)
         self._accelerator = Accelerator(
             cpu=config.device == "cpu" or not torch.cuda.is_available(), kwargs_handlers=[unused]
         )

@@ -73,7 +73,7 @@ def _pretrain(config: PretrainConfig) -> Path | None:
         raise RunExistsError(f"{base_folder} holds a base and was left as it is; choose another output")
     _claim(config)
     torch.manual_seed(config.seed)
-    machine = Machine(config.compute)
+    machine = Machine(config.compute, looks_for_unused=False)
     world = pretraining_world(config)
     chosen = mixture(config.mixture, fact_free=False)
     tokenizer = _tokenizer(config, world, chosen, machine)

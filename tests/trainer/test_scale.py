@@ -10,11 +10,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.trainer.conftest import make_config, raw_settings
+from tests.trainer.conftest import RAW_NAMES, make_config, raw_settings
+from tests.trainer.tiny import tiny_pretraining
 from trainer.adapter import LORA_WARNING
 from trainer.checkpoint import list_checkpoints
-from trainer.config import RunConfig
+from trainer.config import ComputeConfig, PretrainConfig, RunConfig
 from trainer.errors import BaseModelError
+from trainer.pretraining import pretrain
 from trainer.run import CHECKPOINTS, Finished, start_run
 
 Settings = dict[str, object]
@@ -27,7 +29,7 @@ LOSSES = {
 }
 STAGE = {"kind": "metabolize", "steps": 3, "warmup_steps": 1, "average": 0.5, "losses": LOSSES}
 STAGES = [STAGE, {"kind": "average", "of": [0, 0]}]  # the mean of an end with itself: it must pass through the files
-SHOWN = ("loss/", "step/norm", "canary/probe")
+SHOWN = ("loss/", "step/norm", "step/tokens", "canary/probe")
 SCRIPT = """
 import os, signal, sys
 from pathlib import Path
@@ -54,13 +56,9 @@ resume_run(config.output) if (config.output / RUN_FILE).exists() else start_run(
 
 def losses(history: list[dict[str, object]] | tuple[dict[str, object], ...]) -> list[dict[str, float]]:
     return [
-        {
-            name: float(str(value))
-            for name, value in row.items()
-            if name.startswith(("loss/", "step/norm", "canary/probe"))
-        }
+        {name: float(str(value)) for name, value in row.items() if name.startswith(SHOWN)}
         for row in history
-        if "loss/route" in row
+        if "step/norm" in row
     ]
 
 
@@ -100,10 +98,15 @@ def launch(config: RunConfig, folder: Path, *, stop_after: int = 0) -> subproces
     """Start or resume a run in two processes; Ctrl-C comes after a step, where one is named."""
     (folder / "config.json").write_text(config.model_dump_json(), encoding="utf-8")
     (folder / "job.py").write_text(SCRIPT, encoding="utf-8")
+    return in_two(str(folder / "job.py"), str(folder / "config.json"), str(stop_after))
+
+
+def in_two(*job: str) -> subprocess.CompletedProcess[str]:
+    """A script or a module with its arguments, in two processes."""
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     root = Path(__file__).parents[2]
     return subprocess.run(
-        [*command, str(folder / "job.py"), str(folder / "config.json"), str(stop_after)],
+        [*command, *job],
         capture_output=True, text=True, timeout=400, check=False, start_new_session=True,
         env=os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(root)},
     )  # fmt: skip
@@ -136,6 +139,21 @@ def test_two_processes_stop_at_ctrl_c_and_resume_as_if_they_had_not(
     assert resumed.returncode == 0, resumed.stderr[-3000:]
     assert_equal(losses(history_of(tmp_path / "two")), losses(plain.history))
     assert (tmp_path / "two" / "core" / "core.json").is_file()
+
+
+def test_two_processes_pretrain_as_one(raw_base: Path, tmp_path: Path) -> None:
+    def make(output: Path) -> PretrainConfig:
+        return tiny_pretraining(
+            tmp_path, output=output, tokenizer=raw_base / "base", names=RAW_NAMES, documents=8,
+            row_tokens=128, steps=3, with_facts=False, compute=ComputeConfig(device="cpu"),
+        )  # fmt: skip
+
+    assert pretrain(make(tmp_path / "one")) is not None
+    (tmp_path / "two.yaml").write_text(make(tmp_path / "two").model_dump_json(), encoding="utf-8")  # JSON is YAML
+    done = in_two("-m", "metabolism", "pretrain", str(tmp_path / "two.yaml"))
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert_equal(losses(history_of(tmp_path / "two")), losses(history_of(tmp_path / "one")))
+    assert "unused parameters" not in done.stderr, "every weight of a base takes part in every pass"
 
 
 def test_adapters_train_and_warn_that_they_do_not_resist(settings: Settings, raw_base: Path) -> None:
