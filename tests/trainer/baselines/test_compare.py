@@ -33,6 +33,7 @@ def test_the_recipe_holds_every_rival():
     [
         "baselines/recipe/methods.yaml",
         "baselines/recipe/leads.yaml",
+        "baselines/recipe/leads-cpu.yaml",
         "baselines/recipe/methods-cpu.yaml",
         "recipe/small/compare.yaml",
         "recipe/small/leads.yaml",
