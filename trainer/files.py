@@ -41,15 +41,26 @@ def writing(folder: Path, way_on: Callable[[], str], error: type[TrainerError] =
         raise error(f"cannot write into {folder}, with {room(folder)}: {wrong}; make room and {way_on()}") from wrong
 
 
-def claim(folder: Path) -> None:
-    """Make a folder and see that files can be made in it, before long work whose result goes there.
+@contextmanager
+def claimed(folder: Path) -> Iterator[None]:
+    """Around long work whose result goes into a folder: make it, and see first that files can be made in it.
+
+    What was made and is still empty when the work fails goes again.
 
     Raises:
-        OSError: they cannot.
+        OSError: no folder or file can be made there.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryFile(dir=folder):
-        pass
+    made = [place for place in (folder, *folder.parents) if not place.exists()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+        yield
+    except BaseException:
+        for place in made:
+            with suppress(OSError):  # what holds something stays, and with it all above
+                place.rmdir()
+        raise
 
 
 def room(folder: Path) -> str:

@@ -21,12 +21,14 @@ def compare(file: Path, only: tuple[str, ...], *, as_json: bool) -> None:
     from trainer.baselines.figure import draw_comparison
     from trainer.baselines.table import render_all
     from trainer.command import reporting
-    from trainer.files import claim, write_whole, writing
+    from trainer.files import claimed, write_whole, writing
 
     with reporting("the same command goes on, with the rows that were finished"):
         config = read_comparison(file)
-        with writing(config.output, lambda: "run the same command again; the rows that were finished are kept"):
-            claim(config.output)
+        with (
+            writing(config.output, lambda: "run the same command again; the rows that were finished are kept"),
+            claimed(config.output),
+        ):
             comparison = compare(config, only)
             text = render_all(comparison)
             click.echo(comparison.model_dump_json() if as_json else text)

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 import click
@@ -111,15 +112,15 @@ def evaluate(
     from trainer.evaluate.report import summarize, write_report, write_summary
     from trainer.evaluate.run import Request, evaluate
     from trainer.evaluate.wording import headline
-    from trainer.files import claim, writing
+    from trainer.files import claimed, writing
 
     request = Request(
         core, base, files_of(facts), PROFILES[profile_name], control, files_of(kept), phrasings, held_out, names, seed,
         device, attacks, tasks, workers,
     )  # fmt: skip
-    with reporting("nothing was written"):
+    with reporting("nothing was written"), ExitStack() as work:
         with writing(out, lambda: "run it again, or choose another folder by --out; nothing was measured yet"):
-            claim(out)
+            work.enter_context(claimed(out))
         report = evaluate(request)
     if as_json:
         click.echo(json.dumps(summarize(report)))

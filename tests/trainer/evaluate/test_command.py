@@ -95,6 +95,7 @@ def test_ctrl_c_while_attacking_and_while_writing_says_what_that_left(
         done = CliRunner().invoke(evaluate, [*line, "--out", str(tmp_path / "gate")])
     assert done.exit_code == 130
     assert "stopped: nothing was written" in done.stderr
+    assert not (tmp_path / "gate").exists()
     with monkeypatch.context() as patch:
         interrupt_at(patch, Path, "replace")
         done = CliRunner().invoke(evaluate, [*line, "--out", str(tmp_path / "gate")])
